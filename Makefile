@@ -1,0 +1,55 @@
+# Every target makes the environment it needs; nothing is installed outside this folder.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test test-real lint format bench lock docs clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/runtime: requirements.lock pyproject.toml
+	$(PYTHON) -m venv "$(VENV)"
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch "$@"
+
+$(VENV)/dev: $(VENV)/runtime requirements-dev.lock
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch "$@"
+
+demo: $(VENV)/runtime  ## three incidents on the stand-in stack: detected, decided, repaired, verified, replayed
+	@"$(BIN)/python" -m examples.demo
+
+run: $(VENV)/runtime  ## every role in one process, settings from ./sentinel.yml if there
+	@"$(BIN)/sentinel" run
+
+test: $(VENV)/dev  ## everything that needs PyPI alone
+	@"$(BIN)/python" -m pytest -m "not real"
+
+test-real: $(VENV)/dev  ## the suites on a real Kafka and a real Prometheus (fetched once, kept in a cache)
+	@"$(BIN)/python" scripts/parts.py get kafka prometheus || true
+	@"$(BIN)/python" -m pytest -m real
+
+lint: $(VENV)/dev  ## style, types, import contracts
+	@"$(BIN)/ruff" check . && "$(BIN)/ruff" format --check .
+	@"$(BIN)/mypy"
+	@"$(BIN)/lint-imports"
+
+format: $(VENV)/dev  ## let ruff put the style right
+	@"$(BIN)/ruff" check --fix . ; "$(BIN)/ruff" format .
+
+bench: $(VENV)/dev  ## every benchmark, its rivals beside it
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; "$(BIN)/python" -m "benchmarks.$$(basename $$file .py)" || exit 1; done
+
+lock: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
+	@"$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade pyproject.toml -o requirements.lock
+	@"$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade pyproject.toml --group dev -o requirements-dev.lock
+
+docs: $(VENV)/dev  ## write the reference pages that are generated
+	@"$(BIN)/python" -m engine.edge.settings_doc
+
+clean:  ## what the other targets made
+	rm -rf "$(VENV)" var out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,210 @@
+"""One rule group at work: its windows, its watermark, and its rules evaluated in event time.
+
+A group is the unit of sharding and shares nothing with other groups. `add` puts the matching part of a batch into the
+windows; `advance` evaluates, in event-time order, everything that the group's watermark has passed:
+
+    event time ------|----x-----x--------|----x------W=======> not complete yet
+    evaluate         tick eager eager    tick eager
+
+The watermark of a group is the smallest of the sources that ever sent it something, leaving out sources that lag
+behind the others by more than `source_idle_ms` (a dead source must not hold the group for ever). Events that come
+from behind the group's watermark (a source that was left out, or was unknown) are counted as late and kept out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from engine.core.alert import ActiveAlert, Change, Result, Sample, advance, alert_labels, missing, transition
+from engine.core.eager import EagerTimes
+from engine.core.expression import EvaluationError, Expression, Times, Vector, Window
+from engine.core.labels import Labels, fingerprint
+from engine.core.messages import Transition
+from engine.core.rules import AlertRule, RuleGroup
+
+NEVER, FOREVER = -(2**62), 2**62
+
+
+@dataclass(frozen=True)
+class StepConfig:
+    """Settings of the evaluator that shape its results; the same for live, replay and tests.
+
+    `eager_per_s` 0 turns eager evaluation off, as promtool's rule tests want it.
+    """
+
+    eager_per_s: int = 20
+    eager_grid_ms: int = 50
+    source_idle_ms: int = 60_000
+    evidence_limit: int = 10
+    external_labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class RuleFailure(Struct, frozen=True):
+    """A rule whose expression could not be evaluated at a time: its alerts stay as they are."""
+
+    rule: str
+    at_ms: int
+    reason: str
+
+
+class GroupSnapshot(Struct):
+    """What of a group must survive a restart: how far it was evaluated, and its alerts by rule key and fingerprint."""
+
+    evaluated_ms: int
+    alerts: dict[str, dict[str, ActiveAlert]]
+
+
+class Group:
+    """The running state of one rule group. `snapshot` is what an earlier run left, or None."""
+
+    def __init__(self, group: RuleGroup, config: StepConfig, snapshot: GroupSnapshot | None = None) -> None:
+        self.rules = group
+        self._config = config
+        self.windows: dict[str, Window] = {}
+        self._reach_ms: dict[str, int] = {}
+        self._readers: dict[str, list[int]] = {}
+        for index, rule in enumerate(group.rules):
+            for selector in rule.expression.selectors:
+                self.windows.setdefault(selector.key, selector.make_window())
+                self._reach_ms[selector.key] = max(self._reach_ms.get(selector.key, 0), selector.reach_ms)
+                self._readers.setdefault(selector.key, []).append(index)
+        self._eager = [EagerTimes(config.eager_per_s, config.eager_grid_ms) for _ in group.rules]
+        self._sources: dict[str, int] = {}
+        self.watermark_ms = NEVER
+        self._next_tick_ms: int | None = None
+        self._evicted_ms = NEVER
+        self.evaluated_ms = snapshot.evaluated_ms if snapshot else NEVER
+        kept = snapshot.alerts if snapshot else {}
+        self.active: list[dict[str, ActiveAlert]] = [dict(kept.get(rule.key, {})) for rule in group.rules]
+
+    def snapshot(self) -> GroupSnapshot:
+        """The state to keep. Alerts are shared, not copied: encode it before the next step."""
+        alerts = {rule.key: active for rule, active in zip(self.rules.rules, self.active, strict=True) if active}
+        return GroupSnapshot(self.evaluated_ms, alerts)
+
+    @property
+    def horizon_ms(self) -> int:
+        """The start of the longest window."""
+        return self.watermark_ms - max(self._reach_ms.values(), default=0)
+
+    def reach_ms(self, selector_key: str) -> int:
+        """How far back the window of a selector is kept."""
+        return self._reach_ms[selector_key]
+
+    def is_late(self, t_ms: int) -> bool:
+        """Whether an event of this time comes from behind the watermark."""
+        return t_ms < self.watermark_ms
+
+    def matched(self, source: str, selector_key: str, due_ms: Times) -> None:
+        """Note that a source sent matching events; `due_ms` are the times at which they can first be seen whole."""
+        self._sources.setdefault(source, NEVER)
+        if self._config.eager_per_s:
+            for index in self._readers[selector_key]:
+                self._eager[index].add(due_ms)
+
+    def progress(self, source: str, watermark_ms: int) -> None:
+        """Note a source's watermark (of a source that never matched: ignored) and move the group's."""
+        if source not in self._sources:
+            return
+        self._sources[source] = max(self._sources[source], watermark_ms)
+        newest = max(self._sources.values())
+        live = [w for w in self._sources.values() if w >= newest - self._config.source_idle_ms]
+        self.watermark_ms = max(self.watermark_ms, min(live))
+
+    def advance(self, received_ms: int) -> tuple[list[Transition], list[RuleFailure]]:
+        """Evaluate everything that lies before the watermark and was not evaluated yet."""
+        transitions: list[Transition] = []
+        failures: list[RuleFailure] = []
+        for at_ms, index in self._due():
+            if at_ms <= self.evaluated_ms:
+                continue  # done before a restart; the windows are being filled again
+            rule = self.rules.rules[index]
+            try:
+                transitions += self._evaluate(rule, self.active[index], at_ms, received_ms)
+            except (EvaluationError, ValueError) as error:
+                failures.append(RuleFailure(f"{rule.group}/{rule.name}", at_ms, str(error)))
+        if self.watermark_ms != NEVER:
+            self.evaluated_ms = max(self.evaluated_ms, self.watermark_ms - 1)
+        self._evict()
+        return transitions, failures
+
+    def _due(self) -> list[tuple[int, int]]:
+        due = {(t_ms, index) for index, eager in enumerate(self._eager) for t_ms in eager.take(self.watermark_ms)}
+        due.update((t_ms, index) for t_ms in self._ticks() for index in range(len(self.rules.rules)))
+        return sorted(due)
+
+    def _ticks(self) -> range:
+        if self.watermark_ms == NEVER:
+            return range(0)
+        interval_ms = self.rules.interval_ms
+        if self._next_tick_ms is None:
+            self._next_tick_ms = -(-self.watermark_ms // interval_ms) * interval_ms
+        ticks = range(self._next_tick_ms, self.watermark_ms, interval_ms)
+        self._next_tick_ms += len(ticks) * interval_ms
+        return ticks
+
+    def _evaluate(
+        self, rule: AlertRule, active: dict[str, ActiveAlert], at_ms: int, received_ms: int
+    ) -> list[Transition]:
+        vector = rule.expression.evaluate(self.windows, at_ms)
+        if not len(vector.labels) and not active:
+            return []
+        samples = [self._sample(rule, labels, value) for labels, value in _elements(vector)]
+        if self.rules.limit and len(samples) > self.rules.limit:
+            raise EvaluationError(f"{len(samples)} alerts exceed the group's limit of {self.rules.limit}")
+        present = {fingerprint(sample.labels) for sample in samples}
+        gone = missing(active, present)
+        no_data = {mark: self._data_vanished(rule.expression, active[mark].series, at_ms) for mark in gone}
+        changes = advance(rule, active, Result(at_ms, samples), no_data)
+        return [self._transition(rule, change, at_ms, received_ms) for change in changes]
+
+    def _sample(self, rule: AlertRule, series: Labels, value: float) -> Sample:
+        external = dict(self._config.external_labels)
+        labels = alert_labels(rule, series, value, external)
+        annotations = {name: text.expand(series, value, external) for name, text in rule.annotations.items()}
+        return Sample(labels, series, annotations, value)
+
+    def _transition(self, rule: AlertRule, change: Change, at_ms: int, received_ms: int) -> Transition:
+        evidence = []
+        if change.alert.state in ("pending", "firing"):
+            evidence = rule.expression.evidence(self.windows, at_ms, change.alert.series, self._config.evidence_limit)
+        return transition(rule, change, at_ms, evidence, received_ms)
+
+    def _data_vanished(self, expression: Expression, series: Labels, at_ms: int) -> bool:
+        """Whether the metric series behind an alert have no sample any more: then nothing is known (Safety 5).
+
+        For logs silence is an answer: no line means that nothing was logged.
+        """
+        metrics = [selector for selector in expression.selectors if selector.kind == "metrics"]
+        if not metrics:
+            return False
+        for selector in metrics:
+            newest = self.windows[selector.key].newest_ms(at_ms, series)
+            if newest is not None and newest > at_ms - selector.reach_ms:
+                return False
+        return True
+
+    def _evict(self) -> None:
+        if self.watermark_ms < self._evicted_ms + 1_000:
+            return
+        self._evicted_ms = self.watermark_ms
+        for key, window in self.windows.items():
+            window.evict(self.watermark_ms - self._reach_ms[key])
+
+
+def _elements(vector: Vector) -> Sequence[tuple[Labels, float]]:
+    return list(zip(vector.labels, vector.values.tolist(), strict=True))
+
+
+encode_snapshot = msgspec.json.Encoder().encode
+decode_snapshot = msgspec.json.Decoder(dict[str, GroupSnapshot]).decode
+
+
+def times_ms(values: Sequence[int]) -> Times:
+    """Event times as a column."""
+    return np.asarray(values, np.int64)

@@ -1,0 +1,75 @@
+"""Label sets, their canonical bytes, and matchers.
+
+Label matching follows Prometheus: regular expressions are RE2, fully anchored, and a label that is absent equals the
+empty string. Loki's stream selectors use the same four operators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+import re2
+from msgspec import Raw, Struct
+
+Labels = dict[str, str]
+MatchOp = Literal["=", "!=", "=~", "!~"]
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder = msgspec.json.Decoder(dict[str, str])
+
+
+def encode(labels: Mapping[str, str]) -> bytes:
+    """Canonical bytes of a label set: JSON, keys sorted, labels with an empty value left out."""
+    return _encoder.encode({name: value for name, value in labels.items() if value != ""})
+
+
+def decode(raw: bytes | Raw) -> Labels:
+    """The label set behind its bytes; raises `msgspec.ValidationError` if it is not an object of strings."""
+    return _decoder.decode(raw)
+
+
+def fingerprint(labels: Mapping[str, str]) -> str:
+    """A stable 64-bit name of a label set, in hex."""
+    return hashlib.blake2b(encode(labels), digest_size=8).hexdigest()
+
+
+class Matcher(Struct, frozen=True):
+    """One condition on one label, e.g. `job=~"aureus-.*"`."""
+
+    name: str
+    op: MatchOp
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.op}{msgspec.json.encode(self.value).decode()}"
+
+
+class MatcherSet:
+    """Matchers joined by *and*, compiled. Raises `ValueError` for a bad regular expression."""
+
+    def __init__(self, matchers: Iterable[Matcher]) -> None:
+        self.matchers = tuple(matchers)
+        self._equal = tuple((m.name, m.value) for m in self.matchers if m.op == "=")
+        self._unequal = tuple((m.name, m.value) for m in self.matchers if m.op == "!=")
+        self._patterns = tuple((m.name, _compile(m), m.op == "=~") for m in self.matchers if m.op in ("=~", "!~"))
+
+    def __call__(self, labels: Mapping[str, str]) -> bool:
+        """Whether every matcher holds for the label set."""
+        get = labels.get
+        return (
+            all(get(name, "") == value for name, value in self._equal)
+            and all(get(name, "") != value for name, value in self._unequal)
+            and all(
+                (pattern.fullmatch(get(name, "")) is not None) == wanted for name, pattern, wanted in self._patterns
+            )
+        )
+
+
+def _compile(matcher: Matcher) -> re2._Regexp:
+    try:
+        return re2.compile(f"(?s){matcher.value}")
+    except re2.error as error:
+        raise ValueError(f"bad regular expression in {matcher}: {error}") from error

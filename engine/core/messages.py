@@ -1,0 +1,208 @@
+"""What travels on the topics: one type per kind of message, JSON on the wire.
+
+Every message is a `msgspec` struct. JSON, so that any Kafka tool can read it; batched and columnar, so that Python
+is fast enough: one `MetricBatch` carries thousands of samples, and a label set stays *raw bytes* (`msgspec.Raw`)
+until somebody asks for a label, because the bytes themselves serve as a dictionary key.
+
+A label set on the wire is a JSON object of strings with its keys sorted and no blanks (`labels.encode`), so equal
+label sets are equal bytes.
+
+Times are event times unless the name says otherwise (`received_ms` is the connector's wall clock, kept for measuring
+delay; no rule ever looks at it). Units are last in the name: milliseconds `_ms`, nanoseconds `_ns`.
+
+The next module in the flow is `core.router`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+
+class MetricBatch(Struct, frozen=True, tag="metrics", tag_field="kind"):
+    """Samples of one source, in columns; topic `metrics`, key = source.
+
+    `series[i]`, `t_ms[i]`, `values[i]` are one sample. JSON has no NaN or infinity: such a sample stands as 0.0 in
+    `values` and under its index (as a string) in `special` as "NaN", "+Inf", "-Inf" or "stale" (Prometheus's
+    staleness marker).
+
+    `epoch` and `seq` number the batches of a source without gaps: a batch is a repetition when (epoch, seq) is not
+    greater than the last one seen from that source. `watermark_ms` is the source's promise that nothing older
+    follows. A batch without samples is a heartbeat: it only moves the watermark.
+    """
+
+    source: str
+    epoch: int
+    seq: int
+    watermark_ms: int
+    received_ms: int
+    series: list[Raw] = []
+    t_ms: list[int] = []
+    values: list[float] = []
+    special: dict[str, Literal["NaN", "+Inf", "-Inf", "stale"]] = {}
+
+
+class LogEntry(Struct, frozen=True, array_like=True):
+    """One log line of a stream: [time, line] or [time, line, structured metadata]."""
+
+    t_ns: int
+    line: str
+    metadata: dict[str, str] = {}
+
+
+class LogStream(Struct, frozen=True):
+    """Lines that share one stream label set, oldest first."""
+
+    labels: Raw
+    entries: list[LogEntry]
+
+
+class LogBatch(Struct, frozen=True, tag="logs", tag_field="kind"):
+    """Log lines of one source; topic `logs`, key = source. Numbering and watermark as in `MetricBatch`."""
+
+    source: str
+    epoch: int
+    seq: int
+    watermark_ms: int
+    received_ms: int
+    streams: list[LogStream] = []
+
+
+Batch = MetricBatch | LogBatch
+
+
+class RuleInput(Struct, frozen=True):
+    """The part of a batch that one rule shard asked for; topic `rule-inputs`, key = shard.
+
+    Every batch reaches every shard that reads its kind, if only as a heartbeat, so that each shard knows the
+    progress of each source.
+    """
+
+    shard: int
+    batch: Batch
+
+
+AlertState = Literal["inactive", "pending", "firing", "resolved"]
+
+
+class EvidenceLine(Struct, frozen=True):
+    """A log line that counted towards an alert."""
+
+    t_ns: int
+    line: str
+    labels: dict[str, str]
+
+
+class Transition(Struct, frozen=True):
+    """An alert changed state; topic `alerts`, key = fingerprint.
+
+    `id` is a hash of (rule, fingerprint, state, at_ms): saying it twice changes nothing. `rule` is
+    "<group>/<alertname>". `cause` tells a condition that ended ("cleared") from data that vanished ("no_data"): the
+    latter is never a repair. `window_ms` is the longest range the rule looks back, which is how long a repair needs
+    before the rule can show it. `value` is a string because JSON has no NaN.
+    """
+
+    id: str
+    rule: str
+    alertname: str
+    fingerprint: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    previous: AlertState
+    state: AlertState
+    at_ms: int
+    active_since_ms: int
+    value: str
+    cause: Literal["condition", "cleared", "no_data", "rule_removed"]
+    window_ms: int
+    evidence: list[EvidenceLine] = []
+    received_ms: int = 0
+
+
+class Target(Struct, frozen=True):
+    """What a command acts on. `kind` is the action's target kind ("http", "postgres"), `name` is unique in it."""
+
+    kind: str
+    name: str
+
+    def key(self) -> str:
+        """The Kafka key and lock name of this target."""
+        return f"{self.kind}:{self.name}"
+
+
+class Command(Struct, frozen=True):
+    """One action on one target with its parameters (design: Safety 1). Signed as the exact bytes of its JSON.
+
+    `id` is a hash of (incident, step, attempt, action, target, params): the same decision made again after a crash
+    has the same id. `mark` is "live" or "replay"; a live executor refuses "replay".
+    """
+
+    id: str
+    incident: int
+    rule: str
+    runbook: str
+    step: str
+    action: str
+    target: Target
+    params: dict[str, object]
+    severity: str
+    issued_ms: int
+    expires_ms: int
+    mark: Literal["live", "replay"] = "live"
+    approval: str = ""
+
+
+class SignedCommand(Struct, frozen=True):
+    """A command with its Ed25519 signature; topic `commands`, key = target."""
+
+    body: str
+    signature: str
+    key_id: str
+    received_ms: int = 0
+
+
+OutcomeStatus = Literal["succeeded", "failed", "refused", "expired", "inconclusive"]
+
+
+class Outcome(Struct, frozen=True):
+    """What became of a command; topic `outcomes`, key = incident."""
+
+    command: str
+    incident: int
+    status: OutcomeStatus
+    reason: str
+    detail: dict[str, object]
+    executor: str
+    started_ms: int
+    finished_ms: int
+
+
+class DeadLetter(Struct, frozen=True):
+    """A message that could not be used: where it came from, why, and its bytes (base64); topic `dead-letter`."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    at_ms: int
+    key: bytes | None
+    value: bytes
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: Struct) -> bytes:
+    """The JSON bytes of a message."""
+    return _encoder.encode(message)
+
+
+decode_batch = msgspec.json.Decoder(MetricBatch | LogBatch).decode
+decode_rule_input = msgspec.json.Decoder(RuleInput).decode
+decode_transition = msgspec.json.Decoder(Transition).decode
+decode_command = msgspec.json.Decoder(Command).decode
+decode_signed_command = msgspec.json.Decoder(SignedCommand).decode
+decode_outcome = msgspec.json.Decoder(Outcome).decode
+decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode

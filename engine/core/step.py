@@ -1,0 +1,191 @@
+"""The evaluator's step: (state of a rule shard, one message from `rule-inputs`) -> transitions.
+
+Live agents, replay, backtests, rule unit tests and simulation all call `Shard.step` and nothing else. There is no
+clock, no I/O and no Kafka in here; what time it is, is what the messages say.
+
+The outputs go to the topic `alerts`; the next module in the flow is `response.incident`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from msgspec import Raw
+
+from engine.core import labels as label_sets
+from engine.core.expression import LogWindow, Selector, Times
+from engine.core.group import FOREVER, NEVER, Group, GroupSnapshot, RuleFailure, StepConfig, times_ms
+from engine.core.labels import Labels
+from engine.core.messages import Batch, LogBatch, LogEntry, MetricBatch, RuleInput, Transition
+from engine.core.rules import RuleGroup
+
+_SPECIAL = {
+    "NaN": np.nan,
+    "+Inf": np.inf,
+    "-Inf": -np.inf,
+    "stale": np.uint64(0x7FF0000000000002).view(np.float64),
+}
+_CACHE_LIMIT = 500_000
+
+
+@dataclass
+class StepResult:
+    """What one message led to. `dropped` counts events kept out, by reason."""
+
+    transitions: list[Transition] = field(default_factory=list)
+    failures: list[RuleFailure] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str, count: int) -> None:
+        """Count events that were kept out."""
+        if count:
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+
+class Shard:
+    """The rule groups of one shard and their state. `snapshots` (by group key) is what an earlier run left."""
+
+    def __init__(
+        self,
+        groups: Iterable[RuleGroup],
+        config: StepConfig | None = None,
+        snapshots: Mapping[str, GroupSnapshot] | None = None,
+    ) -> None:
+        kept = snapshots or {}
+        config = config or StepConfig()
+        self.groups = [Group(group, config, kept.get(group.key)) for group in groups]
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._metric_selectors = self._selectors("metrics")
+        self._log_selectors = self._selectors("logs")
+        self._series_cache: dict[bytes, tuple[int, ...]] = {}
+        self._stream_cache: dict[bytes, tuple[Labels, tuple[int, ...]]] = {}
+
+    def step(self, message: RuleInput) -> StepResult:
+        """Take one batch: fill the windows, move the watermarks, evaluate what is due."""
+        result = StepResult()
+        batch = message.batch
+        if self._is_repetition(batch):
+            result.drop("repeated_batch", 1)
+            return result
+        if isinstance(batch, MetricBatch):
+            self._add_metrics(batch, result)
+        else:
+            self._add_logs(batch, result)
+        for group in self.groups:
+            group.progress(batch.source, batch.watermark_ms)
+            transitions, failures = group.advance(batch.received_ms)
+            result.transitions += transitions
+            result.failures += failures
+        return result
+
+    @property
+    def horizon_ms(self) -> int:
+        """Nothing older than this is in any window any more: input before it need not be read again after a restart."""
+        return min((group.horizon_ms for group in self.groups if group.watermark_ms != NEVER), default=FOREVER)
+
+    @property
+    def evaluated_ms(self) -> int:
+        """The newest time that every group which has data was evaluated for."""
+        return min((group.evaluated_ms for group in self.groups if group.watermark_ms != NEVER), default=NEVER)
+
+    def snapshots(self) -> dict[str, GroupSnapshot]:
+        """The state to keep, by group key."""
+        return {group.rules.key: group.snapshot() for group in self.groups}
+
+    def _is_repetition(self, batch: Batch) -> bool:
+        number = (batch.epoch, batch.seq)
+        if number <= self._seen.get(batch.source, (-1, -1)):
+            return True
+        self._seen[batch.source] = number
+        return False
+
+    def _selectors(self, kind: str) -> list[tuple[Group, Selector]]:
+        found: dict[tuple[int, str], tuple[Group, Selector]] = {}
+        for position, group in enumerate(self.groups):
+            for rule in group.rules.rules:
+                for selector in rule.expression.selectors:
+                    if selector.kind == kind:
+                        found.setdefault((position, selector.key), (group, selector))
+        return list(found.values())
+
+    def _add_metrics(self, batch: MetricBatch, result: StepResult) -> None:
+        if not batch.series:
+            return
+        series = [bytes(raw) for raw in batch.series]
+        t_ms, values = times_ms(batch.t_ms), _values(batch)
+        rows_of: dict[int, list[int]] = {}
+        cache = self._series_cache
+        for row, key in enumerate(series):
+            wanted = cache.get(key)
+            if wanted is None:
+                wanted = self._match(key)
+            for index in wanted:
+                rows_of.setdefault(index, []).append(row)
+        for index, rows in rows_of.items():
+            group, selector = self._metric_selectors[index]
+            chosen = np.asarray(rows)
+            timely = t_ms[chosen] >= group.watermark_ms
+            result.drop("late", len(chosen) - int(timely.sum()))
+            chosen = chosen[timely]
+            if len(chosen):
+                group.windows[selector.key].append([series[i] for i in chosen.tolist()], t_ms[chosen], values[chosen])
+            group.matched(batch.source, selector.key, t_ms[chosen])
+
+    def _match(self, key: bytes) -> tuple[int, ...]:
+        if len(self._series_cache) >= _CACHE_LIMIT:
+            self._series_cache.clear()
+        labels = label_sets.decode(key)
+        wanted = tuple(i for i, (_, selector) in enumerate(self._metric_selectors) if selector.matches(labels))
+        self._series_cache[key] = wanted
+        return wanted
+
+    def _add_logs(self, batch: LogBatch, result: StepResult) -> None:
+        for stream in batch.streams:
+            labels, wanted = self._match_stream(stream.labels)
+            for index in wanted:
+                group, selector = self._log_selectors[index]
+                timely = [entry for entry in stream.entries if entry.t_ns >= group.watermark_ms * 1_000_000]
+                result.drop("late", len(stream.entries) - len(timely))
+                group.matched(batch.source, selector.key, _extract(group, selector, labels, timely))
+
+    def _match_stream(self, raw: Raw) -> tuple[Labels, tuple[int, ...]]:
+        key = bytes(raw)
+        known = self._stream_cache.get(key)
+        if known is None:
+            if len(self._stream_cache) >= _CACHE_LIMIT:
+                self._stream_cache.clear()
+            labels = label_sets.decode(key)
+            wanted = tuple(i for i, (_, selector) in enumerate(self._log_selectors) if selector.matches(labels))
+            known = self._stream_cache[key] = (labels, wanted)
+        return known
+
+
+def _extract(group: Group, selector: Selector, labels: Labels, entries: list[LogEntry]) -> Times:
+    """Run the pipeline over the lines of one stream, fill the window, and say when the lines can be seen whole."""
+    extract = selector.extract
+    if extract is None:
+        raise TypeError(f"log selector {selector.key} has no pipeline")
+    kept = [(found, entry) for entry in entries if (found := extract(labels, entry)) is not None]
+    if not kept:
+        return times_ms([])
+    window = group.windows[selector.key]
+    if not isinstance(window, LogWindow):
+        raise TypeError(f"log selector {selector.key} has a window that takes no lines")
+    t_ns = times_ms([entry.t_ns for _, entry in kept])
+    window.append_lines(
+        [found[0] for found, _ in kept],
+        t_ns,
+        np.asarray([found[1] for found, _ in kept], np.float64),
+        [entry.line for _, entry in kept],
+        labels,
+    )
+    return -(-t_ns // 1_000_000)
+
+
+def _values(batch: MetricBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    values = np.asarray(batch.values, np.float64)
+    for row, text in batch.special.items():
+        values[int(row)] = _SPECIAL[text]
+    return values

@@ -1,0 +1,58 @@
+"""Builders for core tests: batches and rule groups in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Raw
+
+from engine import promql
+from engine.core import labels as label_sets
+from engine.core.messages import MetricBatch
+from engine.core.rules import RuleGroup, parse_rules
+
+Point = tuple[str, int, float]
+"""One sample: series as `name{label=value,...}` without quotes, time in ms, value."""
+
+
+def label_bytes(series: str) -> bytes:
+    """`up{job=a}` -> canonical label bytes."""
+    name, _, rest = series.partition("{")
+    pairs = dict(pair.split("=") for pair in rest.rstrip("}").split(",") if pair)
+    return label_sets.encode({"__name__": name, **pairs})
+
+
+def batch(source: str, seq: int, watermark_ms: int, points: Sequence[Point] = ()) -> MetricBatch:
+    """A metric batch; without points, a heartbeat."""
+    return MetricBatch(
+        source=source,
+        epoch=1,
+        seq=seq,
+        watermark_ms=watermark_ms,
+        received_ms=0,
+        series=[Raw(label_bytes(series)) for series, _, _ in points],
+        t_ms=[t_ms for _, t_ms, _ in points],
+        values=[value for _, _, value in points],
+    )
+
+
+def groups(yaml: str, file: str = "rules.yml") -> list[RuleGroup]:
+    """The PromQL rule groups of a file that must be right."""
+    found, problems = parse_rules(yaml, file, promql.compile)
+    assert not problems, "\n".join(map(str, problems))
+    return found
+
+
+def one_rule(expr: str, **keys: str) -> list[RuleGroup]:
+    """One group `g` with one rule `A`, evaluated every ten seconds; keys as in a rule file (`for_` for `for`)."""
+    extra = "".join(f"\n        {name.rstrip('_')}: {value}" for name, value in keys.items())
+    return groups(
+        f"""
+groups:
+  - name: g
+    interval: 10s
+    rules:
+      - alert: A
+        expr: {expr}{extra}
+"""
+    )

@@ -1,0 +1,41 @@
+"""The router keeps what some rule asks for and tells every shard how far each source is."""
+
+from __future__ import annotations
+
+from engine.core.router import Router, by_shard, shard_of
+from tests.core.builders import batch, groups
+
+TWO = groups("groups: [{name: g1, rules: [{alert: A, expr: 'x > 1'}]}]", "one.yml") + groups(
+    "groups: [{name: g2, rules: [{alert: B, expr: 'y{job=\"a\"} > 1'}]}]", "two.yml"
+)
+
+
+def test_groups_are_spread_by_their_key_the_same_way_everywhere():
+    owned = by_shard(TWO, 64)
+    assert {shard: [g.name for g in found] for shard, found in owned.items()} == {
+        shard_of(TWO[0], 64): ["g1"],
+        shard_of(TWO[1], 64): ["g2"],
+    }
+
+
+def test_a_shard_gets_what_its_rules_select_and_nothing_else():
+    router = Router(TWO, 64)
+    sent = router.route(batch("s", 1, 5, [("x", 1, 1.0), ("y{job=a}", 2, 2.0), ("y{job=b}", 3, 3.0), ("z", 4, 4.0)]))
+    values = {message.shard: message.batch.values for message in sent}
+    assert values == {shard_of(TWO[0], 64): [1.0], shard_of(TWO[1], 64): [2.0]}
+
+
+def test_a_shard_that_wants_nothing_of_a_batch_still_learns_the_watermark():
+    sent = Router(TWO, 64).route(batch("s", 1, 5, [("x", 1, 1.0)]))
+    assert sorted((len(message.batch.series), message.batch.watermark_ms) for message in sent) == [(0, 5), (1, 5)]
+
+
+def test_special_values_follow_their_sample():
+    full = batch("s", 1, 5, [("z", 1, 0.0), ("x", 2, 0.0)])
+    marked = type(full)(**{f: getattr(full, f) for f in full.__struct_fields__} | {"special": {"0": "NaN", "1": "stale"}})
+    (message,) = [m for m in Router(TWO, 64).route(marked) if m.batch.series]
+    assert message.batch.special == {"0": "stale"}
+
+
+def test_a_metric_batch_does_not_reach_shards_that_only_read_logs():
+    assert Router([], 8).route(batch("s", 1, 5, [("x", 1, 1.0)])) == []
