@@ -1,0 +1,154 @@
+"""The evaluator role: `core.step` fed from `rule-inputs`, its small state kept in a Faust table.
+
+Raw windows are not stored. A message is acknowledged only once it has left every window, so the committed offset is
+the start of the windows: a worker that starts reads them again from there and finds in the table how far they were
+evaluated and which alerts were active. Every rebalance is such a start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import faust
+import structlog
+from prometheus_client import Histogram
+
+from engine.core.expression import Expression, Selector, Vector, Window
+from engine.core.group import FOREVER, NEVER, StepConfig, decode_snapshot, encode_snapshot
+from engine.core.labels import Labels
+from engine.core.messages import Batch, EvidenceLine, MetricBatch, decode_rule_input, encode
+from engine.core.router import by_shard
+from engine.core.rules import RuleGroup
+from engine.core.step import Shard, StepResult
+from engine.edge.faust_app import RoleApp, consume, decoded
+from engine.flow import ALERTS, RULE_INPUTS
+
+log = structlog.get_logger(__name__)
+
+SNAPSHOT_EVERY_MS = 1_000
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """An expression that notes how long it takes."""
+
+    inner: Expression
+    seconds: Histogram
+
+    @property
+    def text(self) -> str:
+        return self.inner.text
+
+    @property
+    def selectors(self) -> Sequence[Selector]:
+        return self.inner.selectors
+
+    def evaluate(self, windows: Mapping[str, Window], at_ms: int) -> Vector:
+        start = time.perf_counter()
+        try:
+            return self.inner.evaluate(windows, at_ms)
+        finally:
+            self.seconds.observe(time.perf_counter() - start)
+
+    def evidence(self, windows: Mapping[str, Window], at_ms: int, labels: Labels, limit: int) -> list[EvidenceLine]:
+        return self.inner.evidence(windows, at_ms, labels, limit)
+
+
+class Evaluator:
+    """Evaluates the shards whose partitions this worker has been given."""
+
+    def __init__(self, role: RoleApp, groups: Iterable[RuleGroup], shards: int, config: StepConfig) -> None:
+        self._role = role
+        self._config = config
+        self._groups = by_shard([self._timed(group) for group in groups], shards)
+        self.shards: dict[int, Shard] = {}
+        self._held: dict[int, deque[tuple[int, Any]]] = {}
+        self._saved_ms: dict[int, int] = {}
+        raw: Any = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+        self._table = role.app.Table("rule-state", partitions=role.app.conf.topic_partitions, schema=raw)
+        role.app.on_partitions_revoked.connect(self._forget, weak=False)
+        consume(role, [RULE_INPUTS], self._handle, hold=True)
+
+    def _timed(self, group: RuleGroup) -> RuleGroup:
+        seconds = self._role.telemetry.rule_evaluation
+        rules = tuple(
+            replace(rule, expression=_Timed(rule.expression, seconds.labels(f"{rule.group}/{rule.name}")))
+            for rule in group.rules
+        )
+        return replace(group, rules=rules)
+
+    async def _forget(self, *_: Any, **__: Any) -> None:
+        """Partitions are being given anew: windows are read again from the committed offsets."""
+        self.shards.clear()
+        self._held.clear()
+        self._saved_ms.clear()
+
+    async def _handle(self, event: Any) -> None:
+        message = decoded(decode_rule_input, event.value)
+        shard = self.shards.get(message.shard)
+        if shard is None:
+            shard = self.shards[message.shard] = self._restored(message.shard)
+        result = shard.step(message)
+        await self._say(result)
+        self._save(message.shard, shard, force=bool(result.transitions))
+        self._note(message.batch)
+        self._release(event, message.batch, shard)
+
+    def _restored(self, number: int) -> Shard:
+        kept = self._table.get(str(number).encode())
+        snapshots = decode_snapshot(kept) if kept else {}
+        active = sum(len(alerts) for snapshot in snapshots.values() for alerts in snapshot.alerts.values())
+        log.info("evaluator.shard_started", shard=number, groups=len(self._groups.get(number, [])), active=active)
+        return Shard(self._groups.get(number, []), self._config, snapshots)
+
+    async def _say(self, result: StepResult) -> None:
+        telemetry = self._role.telemetry
+        for transition in result.transitions:
+            await self._role.send(ALERTS.name, transition.fingerprint.encode(), encode(transition))
+            telemetry.transitions.labels(transition.rule, transition.state).inc()
+            telemetry.reaction.labels("alert").observe(
+                max(0, self._role.clock.now_ms() - transition.received_ms) / 1000
+            )
+            log.info(
+                "alert." + transition.state,
+                rule=transition.rule,
+                labels=transition.labels,
+                at_ms=transition.at_ms,
+                value=transition.value,
+                cause=transition.cause,
+            )
+        for failure in result.failures:
+            telemetry.drops.labels("evaluator", "rule_failed").inc()
+            log.error("rule.failed", rule=failure.rule, at_ms=failure.at_ms, reason=failure.reason)
+        for reason, count in result.dropped.items():
+            telemetry.drops.labels("evaluator", reason).inc(count)
+
+    def _save(self, number: int, shard: Shard, *, force: bool) -> None:
+        evaluated_ms = shard.evaluated_ms
+        if not force and evaluated_ms < self._saved_ms.get(number, NEVER) + SNAPSHOT_EVERY_MS:
+            return
+        self._saved_ms[number] = evaluated_ms
+        self._table[str(number).encode()] = encode_snapshot(shard.snapshots())
+
+    def _note(self, batch: Batch) -> None:
+        delay_s = max(0, self._role.clock.now_ms() - batch.watermark_ms) / 1000
+        self._role.telemetry.watermark_delay.labels(self._role.role, batch.source).set(delay_s)
+
+    def _release(self, event: Any, batch: Batch, shard: Shard) -> None:
+        """Hold the message until it has left every window; acknowledge those that have."""
+        event.message.value = event.value = None  # only its offset is needed from here on
+        held = self._held.setdefault(event.message.partition, deque())
+        held.append((_newest_ms(batch), event))
+        horizon_ms = min((one.horizon_ms for one in self.shards.values()), default=FOREVER)
+        while held and held[0][0] < horizon_ms:
+            held.popleft()[1].ack()
+
+
+def _newest_ms(batch: Batch) -> int:
+    if isinstance(batch, MetricBatch):
+        return max(batch.t_ms, default=NEVER)
+    return max((entry.t_ns // 1_000_000 for stream in batch.streams for entry in stream.entries), default=NEVER)

@@ -1,0 +1,284 @@
+"""Faust, fenced off: applications that carry raw bytes, never raise, and never lose a message silently.
+
+What is fenced and why (design: "Faust, fenced off"):
+
+* An exception in an agent acknowledges the message and loses it. So `consume` catches everything: a message that
+  cannot be used goes to the dead-letter topic with its reason, and only then is acknowledged.
+* The longest wait of a fetch is fixed at 1.5 s, and the embedded broker holds an empty fetch for all of it even when
+  data arrives. So `_Thread` sets it from the settings.
+* A graceful stop waits for ever on events that are held back. So `stream_wait_empty` is off.
+* After a SIGKILL partitions stay unread until the session times out. So the session is short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import faust
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from faust.exceptions import ProducerSendError
+from faust.transport.drivers import aiokafka as driver
+
+from engine.core.messages import DeadLetter, encode
+from engine.edge.broker import ssl_context
+from engine.edge.clock import Clock
+from engine.edge.settings import KafkaSettings
+from engine.edge.telemetry import Telemetry
+from engine.flow import DEAD_LETTER, Topic
+
+log = structlog.get_logger(__name__)
+
+RETRY_PAUSE_FIRST_S, RETRY_PAUSE_MAX_S = 0.2, 10.0
+ATTEMPTS = 3
+
+T = TypeVar("T")
+Send = Callable[[str, bytes, bytes], Awaitable[None]]
+
+
+class PoisonError(Exception):
+    """A message that will never be usable, whatever is tried: it belongs in the dead-letter topic."""
+
+
+class _Thread(driver.AIOKafkaConsumerThread):
+    fetch_wait_ms: int
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = self.fetch_wait_ms
+        return consumer
+
+
+def _transport(fetch_wait_ms: int) -> type[driver.Transport]:
+    """A transport class whose consumers wait `fetch_wait_ms` at most for an empty fetch."""
+
+    class Thread(_Thread):
+        pass
+
+    Thread.fetch_wait_ms = fetch_wait_ms
+
+    class Consumer(driver.Consumer):
+        def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+            return Thread(self, loop=self.loop, beacon=self.beacon)
+
+    class Transport(driver.Transport):
+        pass
+
+    Transport.Consumer = Consumer
+    return Transport
+
+
+@dataclass
+class RoleApp:
+    """One role's Faust application. `processed` counts messages by partition, for the watchdog and the lag metric."""
+
+    role: str
+    app: faust.App
+    prefix: str
+    telemetry: Telemetry
+    clock: Clock
+    processed: dict[tuple[str, int], int] = field(default_factory=dict)
+    lanes: list[Lanes] = field(default_factory=list)
+
+    def topic(self, topic: Topic) -> Any:
+        """A Faust topic of raw bytes."""
+        return self.app.topic(
+            self.prefix + topic.name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+        )
+
+    async def send(self, topic: str, key: bytes, value: bytes) -> None:
+        """Send one message to a topic (name without prefix); returns once the broker has acknowledged it.
+
+        While the broker is away it is tried again and again: what is not acknowledged must not be lost.
+        """
+        pause_s = RETRY_PAUSE_FIRST_S
+        while True:
+            try:
+                sent = await self.app.send(
+                    self.prefix + topic, key=key, value=value, key_serializer="raw", value_serializer="raw"
+                )
+                await sent
+            except (KafkaError, ProducerSendError, OSError) as error:
+                log.error("broker.send_failed", role=self.role, topic=topic, reason=str(error) or type(error).__name__)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
+            else:
+                return
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Messages that the assigned partitions hold and the role has not worked through."""
+        consumer = self.app.consumer
+        out: dict[tuple[str, int], int] = {}
+        for partition in consumer.assignment():
+            end = consumer.highwater(partition) or 0
+            place = (partition.topic, partition.partition)
+            if place in self.processed:
+                out[place] = max(0, end - self.processed[place])
+        return out
+
+
+def open_app(
+    role: str, settings: KafkaSettings, bootstrap: str, instance: str, own: tuple[Telemetry, Clock]
+) -> RoleApp:
+    """A Faust application for one role; its consumer group is "<prefix><role>". Start it with `app.start()`."""
+    security = settings.security
+    credentials: Any = None
+    if security.protocol.startswith("SASL"):
+        credentials = faust.SASLCredentials(
+            username=security.sasl_username,
+            password=security.sasl_password.get_secret_value(),
+            mechanism=security.sasl_mechanism,
+            ssl_context=ssl_context(settings) if security.protocol == "SASL_SSL" else None,
+        )
+    elif security.protocol == "SSL":
+        credentials = faust.SSLCredentials(context=ssl_context(settings))
+    app = faust.App(
+        settings.topic_prefix + role,
+        broker=[f"kafka://{server}" for server in bootstrap.split(",")],
+        broker_client_id=f"sentinel-{role}-{instance}",
+        broker_credentials=credentials,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 4,
+        broker_commit_interval=0.5,
+        store="memory://",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=settings.partitions,
+        producer_compression_type="lz4",
+        producer_linger=0,
+        consumer_auto_offset_reset="earliest",
+        stream_wait_empty=False,
+        web_enabled=False,
+        autodiscover=False,
+    )
+    app.transport = _transport(settings.fetch_wait_ms)(app.conf.broker, app, app.loop)
+    return RoleApp(role, app, settings.topic_prefix, *own)
+
+
+Handler = Callable[[Any], Awaitable[None]]
+
+
+def consume(role: RoleApp, topics: Iterable[Topic], handle: Handler, *, hold: bool = False, parallel: int = 1) -> None:
+    """Let a role's `handle(event)` work through topics.
+
+    `handle` gets Faust's event (`event.value` and `event.key` are bytes). Messages of one partition are handled in
+    order; with `parallel` above 1, so many at once, and only those with one key in order. When it returns, the
+    message is acknowledged, unless `hold`: then the handler does it itself, later. When it raises `PoisonError`, the
+    message goes to the dead-letter topic. Anything else it raises is tried again with a growing pause, three times in
+    all, and then treated as poison: the flow goes on, the bytes are kept, nothing is lost.
+    """
+    channel = role.app.topic(
+        *[role.prefix + topic.name for topic in topics],
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+    )
+    lanes = Lanes(parallel)
+
+    async def work(event: Any) -> None:
+        done = await _guarded(role, event, handle)
+        if not (hold and done):
+            event.ack()
+        message = event.message
+        role.processed[message.topic, message.partition] = message.offset + 1
+        role.telemetry.processed.labels(role.role, message.topic.removeprefix(role.prefix)).inc()
+
+    async def agent(stream: Any) -> None:
+        async for event in stream.noack().events():
+            if parallel == 1:
+                await work(event)
+            else:
+                await lanes.submit(event.key or b"", partial(work, event))
+
+    role.app.agent(channel, name=f"{role.role}-agent")(agent)
+    role.lanes.append(lanes)
+
+
+class Lanes:
+    """Runs work side by side, but work with one key in the order it was given; at most `limit` at a time."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = asyncio.Semaphore(limit)
+        self._tails: dict[bytes, asyncio.Task[None]] = {}
+
+    async def submit(self, key: bytes, work: Callable[[], Awaitable[None]]) -> None:
+        """Start work as soon as there is room; waits for room, not for the work."""
+        await self._free.acquire()
+        before = self._tails.get(key)
+        task = asyncio.create_task(self._run(before, work))
+        self._tails[key] = task
+        task.add_done_callback(lambda done: self._tails.pop(key) if self._tails.get(key) is done else None)
+
+    async def _run(self, before: asyncio.Task[None] | None, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            if before is not None:
+                await asyncio.wait([before])
+            await work()
+        finally:
+            self._free.release()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let what has been started come to its end, for so long at most."""
+        if self._tails:
+            await asyncio.wait(list(self._tails.values()), timeout=timeout_s)
+
+
+async def _guarded(role: RoleApp, event: Any, handle: Handler) -> bool:
+    """Whether the message was handled; if not, it is in the dead-letter topic."""
+    pause_s = RETRY_PAUSE_FIRST_S
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            await handle(event)
+        except PoisonError as error:
+            await _bury(role, event, str(error))
+            return False
+        except Exception as error:  # an agent must never raise: Faust would acknowledge and lose the message
+            reason = f"{type(error).__name__}: {error}"
+            log.exception("agent.failed", role=role.role, attempt=attempt, reason=reason)
+            if attempt == ATTEMPTS:
+                await _bury(role, event, f"failed {attempt} times: {reason}")
+                return False
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 4, RETRY_PAUSE_MAX_S)
+        else:
+            return True
+    return False
+
+
+async def _bury(role: RoleApp, event: Any, reason: str) -> None:
+    message = event.message
+    letter = DeadLetter(
+        topic=message.topic.removeprefix(role.prefix),
+        partition=message.partition,
+        offset=message.offset,
+        reason=reason,
+        at_ms=role.clock.now_ms(),
+        key=event.key,
+        value=event.value,
+    )
+    log.error(
+        "message.dead_letter", topic=letter.topic, partition=letter.partition, offset=letter.offset, reason=reason
+    )
+    role.telemetry.dead_letters.labels(letter.topic, reason.split(":")[0][:60]).inc()
+    await role.send(DEAD_LETTER.name, letter.topic.encode(), encode(letter))
+
+
+def decoded(decode: Callable[[bytes], T], value: bytes | None) -> T:
+    """The message behind the bytes; raises `PoisonError` with the decoder's own reason."""
+    if value is None:
+        raise PoisonError("not decodable: the message is empty")
+    try:
+        return decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PoisonError(f"not decodable: {error}") from error

@@ -1,0 +1,227 @@
+"""How each role is put together from its parts. One function a role; `START` is what `flow.ROLES` names them by."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import httpx
+
+from engine.actions import Environment, HttpHost, load_actions
+from engine.console.server import Console
+from engine.console.store import PostgresStore
+from engine.core.messages import Command, decode_outcome, decode_transition, encode
+from engine.core.sources import SourceTiming
+from engine.edge.alerts_now import AlertsNow
+from engine.edge.evaluating import Evaluator
+from engine.edge.executor import Executor, ExecutorSettings
+from engine.edge.faust_app import RoleApp, consume, decoded, open_app
+from engine.edge.health import CheckResult
+from engine.edge.keys import signing_key, trusted_keys
+from engine.edge.node import Node
+from engine.edge.publisher import ConnectorMetrics, Publisher
+from engine.edge.query_api import QueryApi
+from engine.edge.receivers import Receivers
+from engine.edge.responder import Responder, ResponderSettings
+from engine.edge.routing import run_router
+from engine.edge.scraper import Scraper
+from engine.edge.sender import open_sender
+from engine.edge.watchdog import watch
+from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
+from engine.response.guardrails import ModeRule, Policy, Request, mode_of
+
+TICK_S = 0.1
+PARALLEL = 16
+
+
+async def start_connectors(node: Node) -> None:
+    """Receivers and scrapers: wire format in, batches on `metrics` and `logs`."""
+    settings = node.settings
+    send = await node.stack.enter_async_context(open_sender(settings.kafka, node.bootstrap))
+    metrics = ConnectorMetrics(node.telemetry.registry, node.telemetry.drops)
+    publisher = Publisher(send, node.clock.now_ms, metrics)
+    node.stack.push_async_callback(publisher.close)
+    chosen = {
+        "remote_write": settings.connectors.remote_write,
+        "loki_push": settings.connectors.loki_push,
+    }
+    timings = {name: SourceTiming(one.lateness_ms, one.idle_after_ms) for name, one in chosen.items()}
+    receivers = Receivers(publisher, timings, settings.http.max_body_bytes)
+    disabled = {name for name, one in chosen.items() if not one.enabled}
+    receivers.connectors = [one for one in receivers.connectors if one.name not in disabled]
+    node.routes += receivers.routes()
+    node.spawn("heartbeats", publisher.run_heartbeats())
+    if settings.connectors.scrape:
+        client = await node.stack.enter_async_context(httpx.AsyncClient(follow_redirects=True))
+        node.spawn("scraper", Scraper(publisher, settings.connectors.scrape, client).run())
+
+
+async def start_router(node: Node) -> None:
+    """`metrics`, `logs` -> `rule-inputs`."""
+    role = _open(node, "router")
+    run_router(role, node.loaded.groups, node.settings.rules.shards)
+    await _start(node, role)
+
+
+async def start_evaluator(node: Node) -> None:
+    """`rule-inputs` -> `alerts`; answers queries over its windows."""
+    role = _open(node, "evaluator")
+    evaluator = Evaluator(role, node.loaded.groups, node.settings.rules.shards, node.step_config)
+    node.parts["evaluator"] = evaluator
+    node.routes += QueryApi(evaluator.shards).routes()
+    await _start(node, role)
+
+
+async def start_responder(node: Node) -> None:
+    """`alerts`, `outcomes` -> incidents -> `commands`."""
+    settings = node.settings
+    role = _open(node, "responder")
+    client = await node.stack.enter_async_context(httpx.AsyncClient())
+    responder = Responder(
+        node.need_database(),
+        tuple(node.loaded.runbooks),
+        policy(settings.responder),
+        ResponderSettings(
+            databases=dict(settings.responder.databases),
+            hosts=_hosts(settings.responder.hosts),
+            query_url=lambda: settings.responder.query_url or node.http_url,
+        ),
+        signing_key(settings.state_dir, settings.responder.private_key_file),
+        client,
+        node.clock,
+    )
+
+    async def handle(event: Any) -> None:
+        if event.message.topic == role.prefix + ALERTS.name:
+            await responder.on_transition(decoded(decode_transition, event.value))
+        else:
+            await responder.on_outcome(decoded(decode_outcome, event.value))
+        await responder.flush_outbox(role.send)
+
+    async def tick() -> None:
+        while True:
+            await responder.on_tick(node.clock.now_ms())
+            await responder.flush_outbox(role.send)
+            await node.clock.sleep(TICK_S)
+
+    consume(role, [ALERTS, OUTCOMES], handle, parallel=PARALLEL)
+    await _start(node, role)
+    node.spawn("responder-tick", tick())
+
+
+async def start_executor(node: Node) -> None:
+    """`commands` -> actions -> `outcomes`. The only role with credentials."""
+    settings = node.settings
+    role = _open(node, "executor")
+    client = await node.stack.enter_async_context(httpx.AsyncClient(follow_redirects=False))
+    environment = Environment(
+        hosts=_hosts(settings.executor.hosts),
+        databases=dict(settings.executor.databases),
+        http=client,
+        connect=asyncpg.connect,
+        sleep=node.clock.sleep,
+    )
+    rules = policy(settings.responder)
+
+    def mode(command: Command, destructive: bool) -> Any:
+        namespace = str(command.params.get("namespace", ""))
+        return mode_of(Request(command, 1, namespace, destructive), rules)[0]
+
+    executor = Executor(
+        node.need_database(),
+        ExecutorSettings(
+            name=settings.instance,
+            allow_actions=frozenset(settings.executor.allow_actions),
+            mode=mode,
+            namespaces=frozenset(settings.executor.namespaces),
+            lease_ms=int(settings.executor.lease_s * 1000),
+        ),
+        trusted_keys(settings.state_dir, settings.executor.public_keys.values()),
+        load_actions(),
+        environment,
+        node.clock,
+    )
+
+    async def publish(outcome: Any) -> None:
+        await role.send(OUTCOMES.name, str(outcome.incident).encode(), encode(outcome))
+        await executor.mark_published(outcome)
+        node.telemetry.commands.labels("any", outcome.status).inc()
+
+    async def handle(event: Any) -> None:
+        outcome = await executor.execute(event.value or b"")
+        if outcome is not None:
+            await publish(outcome)
+
+    async def recover() -> None:
+        while True:
+            for outcome in await executor.recover():
+                await publish(outcome)
+            await node.clock.sleep(1)
+
+    consume(role, [COMMANDS], handle, parallel=PARALLEL)
+    await _start(node, role)
+    node.spawn("executor-recover", recover())
+
+
+async def start_console(node: Node) -> None:
+    """The web pages and the JSON API for people."""
+    alerts = AlertsNow(node.settings.kafka, node.bootstrap)
+    await node.stack.enter_async_context(alerts)
+    node.spawn("alerts-now", alerts.run())
+    store = PostgresStore(node.need_database(), node.clock.now_ms)
+    node.routes += Console(store, alerts.now, node.clock.now_ms, external_url=node.settings.http.external_url).routes()
+
+
+START: dict[RoleName, Callable[[Node], Awaitable[None]]] = {
+    "connectors": start_connectors,
+    "router": start_router,
+    "evaluator": start_evaluator,
+    "responder": start_responder,
+    "executor": start_executor,
+    "console": start_console,
+}
+
+
+def policy(settings: Any) -> Policy:
+    """The guardrails' policy from the responder's settings."""
+    return Policy(
+        modes=tuple(ModeRule(one.mode, one.action, one.severity, one.namespace) for one in settings.overrides),
+        default_mode=settings.mode,
+        storm_targets=settings.storm_targets,
+        storm_window_ms=int(settings.storm_window_s * 1000),
+        approval_expiry_ms=int(settings.approval_expiry_s * 1000),
+    )
+
+
+def _hosts(configured: Any) -> dict[str, HttpHost]:
+    return {name: HttpHost(host.url, host.bearer(os.environ)) for name, host in configured.items()}
+
+
+def _open(node: Node, name: RoleName) -> RoleApp:
+    role = open_app(name, node.settings.kafka, node.bootstrap, node.settings.instance, (node.telemetry, node.clock))
+    node.parts[name + "-app"] = role
+    return role
+
+
+async def _start(node: Node, role: RoleApp) -> None:
+    """Start a role's Faust application, and say when it has its partitions."""
+    node.stack.push_async_callback(_stop, role)
+    await role.app.start()
+
+    async def check() -> CheckResult:
+        if role.app.crashed:
+            return CheckResult(False, "the Faust application has crashed")
+        count = len(role.app.consumer.assignment())
+        return CheckResult(count > 0, f"{count} partitions assigned")
+
+    node.health.ready[role.role] = check
+    node.spawn(f"{role.role}-watchdog", watch(node, role))
+
+
+async def _stop(role: RoleApp) -> None:
+    for lanes in role.lanes:
+        await lanes.drain(timeout_s=10)
+    await asyncio.wait_for(role.app.stop(), 30)

@@ -1,0 +1,55 @@
+"""`sentinel run`: load the rules, start the roles, stay until told to stop, end in order.
+
+The process ends with 0 when it was told to stop, with 1 when it could not start as configured, and with 70 when one of
+its parts failed while it ran: then its supervisor should start it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterable
+
+import structlog
+
+from engine.edge.broker import BrokerError
+from engine.edge.database import DatabaseError
+from engine.edge.embedded_postgres import EmbeddedPostgresError
+from engine.edge.keys import KeyFileError
+from engine.edge.migrate import MigrationError
+from engine.edge.node import NodeError, running
+from engine.edge.settings import Settings
+from engine.flow import RoleName
+from engine.loading import load
+
+log = structlog.get_logger(__name__)
+
+CANNOT_START, FAILED = 1, 70
+
+
+def run(settings: Settings, roles: Iterable[RoleName]) -> int:
+    """Host the roles until SIGTERM or SIGINT; the exit status."""
+    return asyncio.run(_run(settings, frozenset(roles)))
+
+
+async def _run(settings: Settings, roles: frozenset[RoleName]) -> int:
+    loaded = load(settings.rules.paths)
+    for problem in loaded.problems:
+        log.error("rules.problem", problem=str(problem))
+    if loaded.errors:
+        log.error("node.refused", reason=f"{len(loaded.errors)} errors in the rules; `sentinel check` shows them")
+        return CANNOT_START
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    started = False
+    try:
+        async with running(settings, roles, loaded) as node:
+            started = True
+            await node.run(stop.wait())
+    except (BrokerError, DatabaseError, EmbeddedPostgresError, KeyFileError, MigrationError, NodeError) as error:
+        log.error("node.failed" if started else "node.refused", reason=str(error))
+        return FAILED if started else CANNOT_START
+    log.info("node.stopped")
+    return 0

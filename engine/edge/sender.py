@@ -1,0 +1,42 @@
+"""Sending to topics from outside a Faust agent: the connectors' way into Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaProducer
+
+from engine.edge.broker import client_options
+from engine.edge.settings import KafkaSettings
+
+MAX_MESSAGE_BYTES = 1_000_000
+
+
+class Sender:
+    """Sends messages and waits for the broker's acknowledgement. Topic names are without prefix."""
+
+    def __init__(self, producer: AIOKafkaProducer, prefix: str) -> None:
+        self._producer = producer
+        self._prefix = prefix
+
+    async def __call__(self, topic: str, key: bytes, value: bytes) -> None:
+        """Send one message; returns once it is acknowledged. Raises `aiokafka.errors.KafkaError`."""
+        await self._producer.send_and_wait(self._prefix + topic, value=value, key=key)
+
+
+@asynccontextmanager
+async def open_sender(settings: KafkaSettings, bootstrap: str) -> AsyncIterator[Sender]:
+    """A running sender."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        acks="all",
+        compression_type="lz4",
+        max_request_size=MAX_MESSAGE_BYTES,
+        **client_options(settings),
+    )
+    await producer.start()
+    try:
+        yield Sender(producer, settings.topic_prefix)
+    finally:
+        await producer.stop()

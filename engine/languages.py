@@ -1,0 +1,20 @@
+"""The rule languages, by the names of their folders.
+
+A language is a package beside this file with a function `compile(text) -> Expression`. Its rule files stand in a folder
+named after it or after the program they come from (`rules/promql/*.yml`, `/etc/loki/rules/*.yml`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine import logql, promql
+from engine.core.rules import Compile
+
+LANGUAGES: dict[str, Compile] = {"promql": promql.compile, "logql": logql.compile}
+_FOLDERS = {"promql": "promql", "prometheus": "promql", "logql": "logql", "loki": "logql"}
+
+
+def language_of(path: Path) -> str:
+    """The language of a rule file: by its nearest ancestor folder that says it, else PromQL, as most are."""
+    return next((_FOLDERS[part] for part in reversed(path.parts[:-1]) if part in _FOLDERS), "promql")

@@ -1,0 +1,100 @@
+"""Reading rule and runbook files from disk: every file of the given paths, and every problem in them at once.
+
+Below a folder, `runbooks/` holds runbooks, `tests/` unit tests, and every other file in .yml or .yaml is a rule file
+whose language its folder tells (`languages`). A file that is named itself is looked at as well, wherever it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.actions import load_actions
+from engine.core.diagnostics import Problem
+from engine.core.rules import RuleGroup, parse_rules
+from engine.languages import LANGUAGES, language_of
+from engine.response.runbook import Runbook, load_runbooks
+
+_SUFFIXES = (".yml", ".yaml")
+
+
+@dataclass
+class Loaded:
+    """What was found. `texts` are the files as they were read, by namespace: a bundle takes them along."""
+
+    groups: list[RuleGroup] = field(default_factory=list)
+    runbooks: list[Runbook] = field(default_factory=list)
+    tests: list[Path] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The problems that forbid to run."""
+        return [problem for problem in self.problems if problem.severity == "error"]
+
+
+def load(paths: Iterable[Path]) -> Loaded:
+    """Load everything below the paths. A path that does not exist, or holds no file, is a problem like any other."""
+    loaded = Loaded()
+    for root in paths:
+        found = list(_files(root))
+        if not found:
+            what = "there is no rule file below it" if root.exists() else "there is no such file or folder"
+            loaded.problems.append(Problem(str(root), 1, 1, what))
+        for path in found:
+            _load_file(loaded, path, namespace=path.relative_to(root).as_posix() if root.is_dir() else path.name)
+    loaded.problems += _repeated_runbooks(loaded.runbooks)
+    return loaded
+
+
+def load_texts(texts: dict[str, str]) -> Loaded:
+    """Load files that are already in memory, by namespace (from a bundle)."""
+    loaded = Loaded()
+    for namespace, text in sorted(texts.items()):
+        _load_text(loaded, Path(namespace), text, namespace)
+    return loaded
+
+
+def _files(root: Path) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+    elif root.is_dir():
+        yield from sorted(path for path in root.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
+
+
+def _load_file(loaded: Loaded, path: Path, namespace: str) -> None:
+    if path.parent.name == "tests":
+        loaded.tests.append(path)
+        return
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        loaded.problems.append(Problem(str(path), 1, 1, f"cannot be read: {error}"))
+        return
+    _load_text(loaded, path, text, namespace)
+
+
+def _load_text(loaded: Loaded, path: Path, text: str, namespace: str) -> None:
+    loaded.texts[namespace] = text
+    if _is_runbook(path, text):
+        runbooks, problems = load_runbooks(text, str(path), actions=load_actions())
+        loaded.runbooks += runbooks
+    else:
+        groups, problems = parse_rules(text, str(path), LANGUAGES[language_of(path)], namespace=namespace)
+        loaded.groups += groups
+    loaded.problems += problems
+
+
+def _is_runbook(path: Path, text: str) -> bool:
+    return path.parent.name == "runbooks" or any(line.startswith("runbook:") for line in text.splitlines())
+
+
+def _repeated_runbooks(runbooks: Iterable[Runbook]) -> Iterator[Problem]:
+    first: dict[str, Runbook] = {}
+    for runbook in runbooks:
+        if runbook.name in first:
+            other = first[runbook.name].file
+            yield Problem(runbook.file, 1, 1, f"runbook {runbook.name!r} stands in {other} already")
+        first.setdefault(runbook.name, runbook)
