@@ -1,0 +1,275 @@
+"""Where time enters: decoded events become numbered batches that carry their source's watermark.
+
+Everything after the connectors runs on event time, and the only thing it knows about lateness is the watermark that
+each batch brings along: a promise that nothing older follows from this source. `SourceClock` makes that promise for
+one source, keeps it (older events are counted as late and kept out), and decides when a quiet source says so.
+
+The promise never covers data that the broker has not acknowledged. Were it otherwise, a request whose delivery failed
+would find itself late when its client sends it again:
+
+    request A  ---stamp----x failed ..............retry: accepted
+    request B       ---stamp-----ack
+    watermark  ------------------|held below A's oldest event|--> moves on
+
+So the watermark follows what was *delivered*, stays below whatever is on its way, and, after a failure, below the
+failed events until they came again or `retry_hold_ms` have passed. Numbers of failed batches are not used again: a
+gap is harmless, since a repetition is recognised by (epoch, seq) not being greater than the last one seen.
+
+The next module in the flow is `core.router`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+
+from engine.core.batching import (
+    MAX_LABEL_BYTES,
+    Events,
+    Samples,
+    Streams,
+    count,
+    label_sizes,
+    line_is_too_long,
+    split_samples,
+    split_streams,
+)
+from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch
+
+Kind = Literal["metrics", "logs"]
+Special = Literal["NaN", "+Inf", "-Inf", "stale"]
+
+STALE_BITS = 0x7FF0000000000002
+STALE = float(np.uint64(STALE_BITS).view(np.float64))
+_IDLE_PACE_MS = 1_000
+_CATCH_UP_MS = 100
+
+
+class SourceTiming(Struct, frozen=True):
+    """What may be expected of a source's clock and order.
+
+    `lateness_ms`: how far out of order events may arrive, and how long a pause must be before everything seen counts
+    as complete. A sender that holds events back (Prometheus's `batch_send_deadline`, an agent's batch wait) needs at
+    least that. `idle_after_ms`: a pause after which event time is taken to go on with the wall clock.
+    `max_ahead_ms`: events further in the future than this are refused. `max_behind_ms`: how old the first events of a
+    source may be. `retry_hold_ms`: how long the events of a failed delivery are waited for.
+    """
+
+    lateness_ms: int
+    idle_after_ms: int
+    max_ahead_ms: int = 600_000
+    max_behind_ms: int = 86_400_000
+    retry_hold_ms: int = 60_000
+
+
+class Stamp(Struct, frozen=True):
+    """A request made ready: its batches to send in order, and what was kept out, by reason.
+
+    Tell the clock how it went: `SourceClock.delivered` or `failed`, with this very stamp. A stamp without batches
+    (everything was kept out) needs neither.
+    """
+
+    batches: tuple[Batch, ...] = ()
+    dropped: Mapping[str, int] = {}
+    oldest_ms: int = 0
+    newest_ms: int = 0
+
+    @property
+    def accepted(self) -> int:
+        """How many events the batches carry."""
+        return sum(
+            len(batch.series) if isinstance(batch, MetricBatch) else count(batch.streams) for batch in self.batches
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """What remains of a request: its pieces, the span of their times (rounded outwards), the reasons of the rest."""
+
+    pieces: list[Samples] | list[Streams]
+    oldest_ms: int
+    newest_ms: int
+    dropped: dict[str, int]
+
+
+class SourceClock:
+    """Numbers, watermark and heartbeats of one source.
+
+    `epoch` tells runs apart: milliseconds at which this clock was made, so a later clock of the same source has a
+    greater one. Wall-clock arguments (`now_ms`) may go backwards without harm.
+    """
+
+    def __init__(self, source: str, kind: Kind, epoch: int, timing: SourceTiming) -> None:
+        self.source = source
+        self.kind = kind
+        self.timing = timing
+        self._epoch = epoch
+        self._seq = 0
+        self._promised_ms: int | None = None
+        self._newest_ms: int | None = None  # of what was delivered
+        self._data_at_ms = 0
+        self._beat_at_ms = 0
+        self._say_again = False
+        self._in_flight: dict[int, int] = {}  # last seq of a stamp -> its oldest event
+        self._failed_ms: int | None = None  # oldest event of deliveries that failed
+        self._failed_until_ms = 0
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """The promise made so far; None before the first event."""
+        return self._promised_ms
+
+    def stamp(self, events: Events, now_ms: int) -> Stamp:
+        """Make decoded events ready for the topic; late, far-future and oversized ones are kept out and counted."""
+        floor_ms = self._promised_ms
+        if floor_ms is None:
+            floor_ms = max(0, now_ms - self.timing.max_behind_ms)
+        admitted = _admit(events, floor_ms, now_ms + self.timing.max_ahead_ms)
+        if not admitted.pieces:
+            return Stamp(dropped=admitted.dropped)
+        if self._promised_ms is None:
+            self._promised_ms = max(floor_ms, admitted.oldest_ms - self.timing.lateness_ms)
+        self._in_flight[self._seq + len(admitted.pieces)] = admitted.oldest_ms
+        self._data_at_ms = now_ms
+        if self._newest_ms is not None:
+            self._promise(self._newest_ms - self.timing.lateness_ms, now_ms)
+        batches = tuple(self._batch(piece, now_ms) for piece in admitted.pieces)
+        return Stamp(batches, admitted.dropped, admitted.oldest_ms, admitted.newest_ms)
+
+    def delivered(self, stamp: Stamp) -> None:
+        """Every batch of the stamp was acknowledged by the broker."""
+        self._in_flight.pop(stamp.batches[-1].seq, None)
+        self._newest_ms = stamp.newest_ms if self._newest_ms is None else max(self._newest_ms, stamp.newest_ms)
+        if self._failed_ms is not None and stamp.oldest_ms <= self._failed_ms:
+            self._failed_ms = None  # the client sent it again
+
+    def failed(self, stamp: Stamp, now_ms: int) -> None:
+        """Some batch of the stamp was not acknowledged; the client will send its events again."""
+        self._in_flight.pop(stamp.batches[-1].seq, None)
+        self._failed_ms = stamp.oldest_ms if self._failed_ms is None else min(self._failed_ms, stamp.oldest_ms)
+        self._failed_until_ms = now_ms + self.timing.retry_hold_ms
+        self._say_again = True
+
+    def heartbeat(self, now_ms: int) -> Batch | None:
+        """An empty batch that moves the watermark, if there is something to say; ask often (every few dozen ms).
+
+        After a pause of `lateness_ms` everything delivered is complete: the watermark is one millisecond past the
+        newest event, so that rules are evaluated at that event's own time too. After `idle_after_ms` it goes on with
+        the wall clock, said once a second. While data flows it makes up for what batches in flight held back.
+        """
+        if self._newest_ms is None or self._promised_ms is None:
+            return None
+        quiet_ms = now_ms - self._data_at_ms
+        due_ms, pace_ms = self._newest_ms - self.timing.lateness_ms, _CATCH_UP_MS
+        if quiet_ms >= self.timing.idle_after_ms:
+            due_ms, pace_ms = max(due_ms + quiet_ms, self._newest_ms + 1), _IDLE_PACE_MS
+        elif quiet_ms >= self.timing.lateness_ms:
+            due_ms, pace_ms = self._newest_ms + 1, 0
+        elif due_ms < self._promised_ms + _CATCH_UP_MS and not self._say_again:
+            return None  # the next batch will say it
+        if self._say_again:
+            pace_ms = max(pace_ms, _CATCH_UP_MS)  # a broker that is away is not asked more often
+        if 0 <= now_ms - self._beat_at_ms < pace_ms:
+            return None
+        if not self._promise(due_ms, now_ms) and not self._say_again:
+            return None
+        self._beat_at_ms = now_ms
+        self._say_again = False
+        return self._batch([], now_ms)
+
+    def heartbeat_failed(self) -> None:
+        """The last heartbeat was not acknowledged: its watermark is said again."""
+        self._say_again = True
+
+    def _promise(self, due_ms: int, now_ms: int) -> bool:
+        """Raise the watermark towards `due_ms` as far as undelivered data allows; whether it moved."""
+        if self._failed_ms is not None and now_ms >= self._failed_until_ms:
+            self._failed_ms = None
+        held = list(self._in_flight.values())
+        if self._failed_ms is not None:
+            held.append(self._failed_ms)
+        due_ms = min([due_ms, *held])
+        if self._promised_ms is not None and due_ms <= self._promised_ms:
+            return False
+        self._promised_ms = due_ms
+        return True
+
+    def _batch(self, piece: Samples | Streams, now_ms: int) -> Batch:
+        self._seq += 1
+        watermark_ms = self._promised_ms or 0
+        head = (self.source, self._epoch, self._seq, watermark_ms, now_ms)
+        if isinstance(piece, Samples):
+            values, special = _json_values(piece)
+            return MetricBatch(*head, piece.series, piece.t_ms.tolist(), values, special)
+        return LogBatch(*head, piece) if self.kind == "logs" else MetricBatch(*head)
+
+
+def _json_values(samples: Samples) -> tuple[list[float], dict[str, Special]]:
+    """Values as JSON can hold them, and by index those it cannot."""
+    values = samples.values
+    finite = np.isfinite(values)
+    if finite.all():
+        return values.tolist(), {}
+    bits = values.view(np.uint64)
+    special: dict[str, Special] = {}
+    for index in np.flatnonzero(~finite).tolist():
+        value = values[index]
+        if np.isnan(value):
+            special[str(index)] = "stale" if bits[index] == STALE_BITS else "NaN"
+        else:
+            special[str(index)] = "+Inf" if value > 0 else "-Inf"
+    return np.where(finite, values, 0.0).tolist(), special
+
+
+def _admit(events: Events, floor_ms: int, ceiling_ms: int) -> _Admitted:
+    if isinstance(events, Samples):
+        return _admit_samples(events, floor_ms, ceiling_ms)
+    return _admit_streams(events, floor_ms, ceiling_ms)
+
+
+def _admit_samples(samples: Samples, floor_ms: int, ceiling_ms: int) -> _Admitted:
+    sizes = label_sizes(samples)
+    late, future = samples.t_ms < floor_ms, samples.t_ms > ceiling_ms
+    oversized = (sizes > MAX_LABEL_BYTES) & ~late & ~future
+    reasons = {"late": int(late.sum()), "future": int(future.sum()), "labels_too_long": int(oversized.sum())}
+    dropped = {reason: number for reason, number in reasons.items() if number}
+    if dropped:
+        kept = ~(late | future | oversized)
+        samples, sizes = samples.where(kept), sizes[kept]
+    if not len(samples):
+        return _Admitted([], 0, 0, dropped)
+    pieces = list(split_samples(samples, sizes))
+    return _Admitted(pieces, int(samples.t_ms.min()), int(samples.t_ms.max()), dropped)
+
+
+def _admit_streams(streams: Streams, floor_ms: int, ceiling_ms: int) -> _Admitted:
+    floor_ns, ceiling_ns = floor_ms * 1_000_000, ceiling_ms * 1_000_000
+    dropped: Counter[str] = Counter()
+    kept: Streams = []
+    for stream in streams:
+        if len(stream.labels) > MAX_LABEL_BYTES:
+            dropped["labels_too_long"] += len(stream.entries)
+            continue
+        entries = []
+        for entry in stream.entries:
+            if entry.t_ns < floor_ns:
+                dropped["late"] += 1
+            elif entry.t_ns > ceiling_ns:
+                dropped["future"] += 1
+            elif line_is_too_long(entry):
+                dropped["line_too_long"] += 1
+            else:
+                entries.append(entry)
+        if entries:
+            kept.append(LogStream(stream.labels, entries))
+    if not kept:
+        return _Admitted([], 0, 0, dict(dropped))
+    oldest_ns = min(stream.entries[0].t_ns for stream in kept)
+    newest_ns = max(stream.entries[-1].t_ns for stream in kept)
+    pieces = list(split_streams(kept))
+    return _Admitted(pieces, oldest_ns // 1_000_000, -(-newest_ns // 1_000_000), dict(dropped))
