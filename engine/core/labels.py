@@ -69,7 +69,10 @@ class MatcherSet:
 
 
 def _compile(matcher: Matcher) -> re2._Regexp:
+    options = re2.Options()
+    options.log_errors = False  # the error is raised; RE2 need not print it as well
+    options.dot_nl = True
     try:
-        return re2.compile(f"(?s){matcher.value}")
+        return re2.compile(matcher.value, options)
     except re2.error as error:
         raise ValueError(f"bad regular expression in {matcher}: {error}") from error

@@ -136,7 +136,8 @@ class Command(Struct, frozen=True):
     """One action on one target with its parameters (design: Safety 1). Signed as the exact bytes of its JSON.
 
     `id` is a hash of (incident, step, attempt, action, target, params): the same decision made again after a crash
-    has the same id. `mark` is "live" or "replay"; a live executor refuses "replay".
+    has the same id. `namespace` is the alert's, for the modes. `mark` is "live" or "replay"; a live executor refuses
+    "replay".
     """
 
     id: str
@@ -150,8 +151,8 @@ class Command(Struct, frozen=True):
     severity: str
     issued_ms: int
     expires_ms: int
+    namespace: str = ""
     mark: Literal["live", "replay"] = "live"
-    approval: str = ""
 
 
 class SignedCommand(Struct, frozen=True):
@@ -177,6 +178,7 @@ class Outcome(Struct, frozen=True):
     executor: str
     started_ms: int
     finished_ms: int
+    action: str = ""
 
 
 class DeadLetter(Struct, frozen=True):

@@ -1,0 +1,353 @@
+"""The recent samples of every series that a metric selector wants, in columns, so that one numpy operation serves all.
+
+A window is a matrix per column (times, values): row = series, filled from the left in time order. Samples that are
+not wanted any more are skipped by moving the row's `begin`; the gap is closed when the matrix runs out of columns.
+A series without samples gives its row to the last one, so rows stay dense and memory follows the live series.
+
+Staleness markers (the NaN with the bits `STALE_BITS`) stand in columns of their own: range functions never see them,
+and an instant look-up asks whether the newest marker is newer than the newest sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.core.expression import Times, Values
+from engine.core.labels import Labels, decode
+from engine.core.series import Mask, Rows, SeriesSet
+
+STALE_BITS = 0x7FF0000000000002
+STALE = float(np.array([STALE_BITS], dtype=np.uint64).view(np.float64)[0])
+NEVER_MS = np.iinfo(np.int64).min
+_FEWEST_COLUMNS = 8
+
+
+def is_stale(values: Values) -> Mask:
+    """Which values are staleness markers: by their bits, for they are not the only NaN."""
+    return np.asarray(np.ascontiguousarray(values).view(np.uint64) == STALE_BITS)
+
+
+class Columns:
+    """Samples of many series: row `i` holds `times[i, begin[i]:end[i]]`, ascending and without repeats."""
+
+    def __init__(self, rows: int = 0) -> None:
+        self.times: NDArray[np.int64] = np.zeros((rows, _FEWEST_COLUMNS), dtype=np.int64)
+        self.values: NDArray[np.float64] = np.zeros((rows, _FEWEST_COLUMNS))
+        self.begin = np.zeros(rows, dtype=np.intp)
+        self.end = np.zeros(rows, dtype=np.intp)
+        self.drop_ms = np.full(rows, NEVER_MS, dtype=np.int64)
+        """When the value of the series last fell: a counter without a newer fall needs no look at every sample."""
+
+    def resize_rows(self, rows: int) -> None:
+        """Make room for so many rows, or give room back."""
+        keep = min(rows, len(self.begin))
+        for name in ("times", "values", "begin", "end", "drop_ms"):
+            old = getattr(self, name)
+            new = np.zeros((rows, *old.shape[1:]), dtype=old.dtype)
+            new[:keep] = old[:keep]
+            setattr(self, name, new)
+        self.drop_ms[keep:] = NEVER_MS
+
+    def position(self, rows: Rows, at_ms: int) -> Rows:
+        """For each row the column after its last sample that is not later than `at_ms`."""
+        low, high = self.begin[rows], self.end[rows]
+        if not len(rows) or not self.times.shape[1]:
+            return high
+        flat, base = self.times.ravel(), rows * self.times.shape[1]
+        # Series are sampled side by side, so nearly all have the answer of one of them, or everything.
+        held = self.times[rows[0], low[0] : high[0]]
+        after = int(np.searchsorted(held, at_ms, side="right"))
+        result = high if after == len(held) else np.minimum(low + after, high)
+        too_far = (result > low) & (flat.take(base + np.maximum(result - 1, 0)) > at_ms)
+        too_near = (result < high) & (flat.take(base + np.minimum(result, self.times.shape[1] - 1)) <= at_ms)
+        todo = np.flatnonzero(too_far | too_near)
+        if len(todo):
+            result = result.copy()
+            result[todo] = self._bisect(flat, base[todo], low[todo], high[todo], at_ms)
+        return result
+
+    def _bisect(self, flat: Times, base: Rows, low: Rows, high: Rows, at_ms: int) -> Rows:
+        for _ in range(int(self.times.shape[1]).bit_length() + 1):
+            middle = (low + high) >> 1
+            open_ = low < high
+            right = open_ & (flat[base + np.minimum(middle, self.times.shape[1] - 1)] <= at_ms)
+            low = np.where(right, middle + 1, low)
+            high = np.where(open_ & ~right, middle, high)
+        return low
+
+    def append(self, rows: Rows, times: Times, values: Values) -> None:
+        """Add samples that are newer than what their rows hold; several of one row stand together, ascending."""
+        new_run = np.ones(len(rows), dtype=np.bool_)
+        new_run[1:] = rows[1:] != rows[:-1]
+        starts = np.flatnonzero(new_run)
+        lengths = np.diff(np.append(starts, len(rows)))
+        self._reserve(rows[starts], lengths)
+        column = self.end[rows] + np.arange(len(rows)) - np.repeat(starts, lengths)
+        self.times[rows, column] = times
+        self.values[rows, column] = values
+        self.end[rows[starts]] += lengths
+        before = np.maximum(column - 1, 0)
+        fell = (column > self.begin[rows]) & (self.values[rows, before] > values)
+        if fell.any():
+            np.maximum.at(self.drop_ms, rows[fell], times[fell])
+
+    def insert(self, row: int, at_ms: int, value: float) -> bool:
+        """Add one sample anywhere in its row; False if there is one at that time already."""
+        begin, end = self.begin[row], self.end[row]
+        column = begin + int(np.searchsorted(self.times[row, begin:end], at_ms))
+        if column < end and self.times[row, column] == at_ms:
+            return False
+        shift = column - begin
+        self._reserve(np.array([row]), np.array([1]))
+        begin, end = self.begin[row], self.end[row]
+        column = begin + shift
+        for matrix, new in ((self.times, at_ms), (self.values, value)):
+            matrix[row, column + 1 : end + 1] = matrix[row, column:end].copy()
+            matrix[row, column] = new
+        self.end[row] = end + 1
+        held = self.values[row, begin : end + 1]
+        falls = np.flatnonzero(held[1:] < held[:-1])
+        self.drop_ms[row] = self.times[row, begin + falls[-1] + 1] if len(falls) else NEVER_MS
+        return True
+
+    def has(self, row: int, at_ms: int) -> bool:
+        """Whether the row holds a sample of exactly that time."""
+        held = self.times[row, self.begin[row] : self.end[row]]
+        column = int(np.searchsorted(held, at_ms))
+        return column < len(held) and held[column] == at_ms
+
+    def evict(self, rows: int, before_ms: int) -> None:
+        """Skip what is older than `before_ms` in the first `rows` rows."""
+        every = np.arange(rows)
+        self.begin[:rows] = self.position(every, before_ms - 1)
+
+    def move(self, source: Rows, target: Rows) -> None:
+        """Copy whole rows over others."""
+        for matrix in (self.times, self.values, self.begin, self.end, self.drop_ms):
+            matrix[target] = matrix[source]
+
+    def clear(self, rows: Rows) -> None:
+        """Empty rows."""
+        self.begin[rows] = self.end[rows] = 0
+        self.drop_ms[rows] = NEVER_MS
+
+    def shrink(self) -> None:
+        """Give columns back when the longest row needs less than a quarter of them."""
+        longest = int((self.end - self.begin).max(initial=0))
+        if longest * 4 < self.times.shape[1] and self.times.shape[1] > _FEWEST_COLUMNS:
+            self._repack(max(_FEWEST_COLUMNS, longest * 2))
+
+    def _reserve(self, rows: Rows, more: Rows) -> None:
+        if int((self.end[rows] + more).max(initial=0)) <= self.times.shape[1]:
+            return
+        need = int((self.end[rows] - self.begin[rows] + more).max())
+        columns = self.times.shape[1]
+        # Repacking into a nearly full matrix would have to be done again at once.
+        self._repack(columns if need * 4 <= columns * 3 else max(need, columns) * 2)
+
+    def _repack(self, columns: int) -> None:
+        length = self.end - self.begin
+        take = min(int(length.max(initial=0)), columns)
+        source = np.minimum(self.begin[:, None] + np.arange(take), self.times.shape[1] - 1)
+        for name in ("times", "values"):
+            old = getattr(self, name)
+            new = np.zeros((len(length), columns), dtype=old.dtype)
+            new[:, :take] = np.take_along_axis(old, source, axis=1)
+            setattr(self, name, new)
+        self.begin[:] = 0
+        self.end[:] = length
+
+
+@dataclass(frozen=True, slots=True)
+class InstantView:
+    """The newest sample of each series at a time: row `i` counts only where `present[i]`."""
+
+    series: SeriesSet
+    times: Times
+    values: Values
+    present: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class RangeView:
+    """Samples in `(start_ms, end_ms]`: of row `i` those in the columns `first[i]:stop[i]` of both matrices.
+
+    `drop_ms[i]` is when the value last fell (at any time, maybe later than the range). The arrays are the window's own:
+    they hold until it changes.
+    """
+
+    series: SeriesSet
+    times: NDArray[np.int64]
+    values: NDArray[np.float64]
+    first: Rows
+    stop: Rows
+    drop_ms: Times
+    start_ms: int
+    end_ms: int
+
+
+class MetricWindow:
+    """A `Window` of metric samples (see `engine.core.expression`)."""
+
+    def __init__(self) -> None:
+        self._row_of: dict[bytes, int] = {}
+        self._keys: list[bytes] = []
+        self._series: SeriesSet | None = None
+        self._samples = Columns()
+        self._stale = Columns()
+        self._any_stale = False
+        self._decoded: dict[bytes, Labels] = {}
+
+    def __len__(self) -> int:
+        rows = len(self._keys)
+        return sum(int((c.end[:rows] - c.begin[:rows]).sum()) for c in (self._samples, self._stale))
+
+    @property
+    def series(self) -> SeriesSet:
+        """The label sets of the rows; the same object until a series comes or goes."""
+        if self._series is None:
+            self._series = SeriesSet([self._decoded[key] for key in self._keys], distinct=True, keys=list(self._keys))
+        return self._series
+
+    def append(self, series: Sequence[bytes], t_ms: Times, values: Values) -> None:
+        """Add samples in any order; a second one of a series at one time is ignored (the first wins)."""
+        if not len(series):
+            return
+        rows = self._rows(series)
+        times, values = np.asarray(t_ms, dtype=np.int64), np.asarray(values, dtype=np.float64)
+        if np.bincount(rows).max() > 1:
+            order = np.lexsort((times, rows))
+            again = np.zeros(len(rows), dtype=np.bool_)
+            again[1:] = (np.diff(rows[order]) == 0) & (np.diff(times[order]) == 0)
+            order = order[~again]
+            rows, times, values = rows[order], times[order], values[order]
+        stale = is_stale(values)
+        if stale.any() or self._any_stale:
+            self._append_with_stale(rows, times, values, stale)
+        else:
+            _add(self._samples, rows, times, values)
+
+    def _append_with_stale(self, rows: Rows, times: Times, values: Values, stale: Mask) -> None:
+        self._any_stale = True
+        taken = np.zeros(len(rows), dtype=np.bool_)
+        for own, other in ((stale, self._samples), (~stale, self._stale)):
+            for i in np.flatnonzero(own & (other.end[rows] > other.begin[rows])):
+                taken[i] = other.has(int(rows[i]), int(times[i]))
+        for which, columns in ((stale & ~taken, self._stale), (~stale & ~taken, self._samples)):
+            if which.any():
+                _add(columns, rows[which], times[which], values[which])
+
+    def evict(self, before_ms: int) -> None:
+        """Forget what is older than `before_ms`, and series of which nothing is left."""
+        count = len(self._keys)
+        self._samples.evict(count, before_ms)
+        if self._any_stale:
+            self._stale.evict(count, before_ms)
+        filled = [c.end[:count] > c.begin[:count] for c in (self._samples, self._stale)]
+        self._any_stale = bool(filled[1].any())
+        dead = np.flatnonzero(~(filled[0] | filled[1]))
+        if len(dead):
+            self._remove(dead)
+        self._samples.shrink()
+        self._stale.shrink()
+
+    def newest_ms(self, at_ms: int, labels: Labels | None = None) -> int | None:
+        """The time of the newest sample not later than `at_ms`, None if there is none.
+
+        With `labels`, only series that agree with them on every label name both have are looked at. A staleness
+        marker is not a sample.
+        """
+        rows = np.arange(len(self._keys)) if labels is None else np.flatnonzero(self.series.agreeing(labels))
+        position = self._samples.position(rows, at_ms)
+        some = position > self._samples.begin[rows]
+        return int(self._samples.times[rows[some], position[some] - 1].max()) if some.any() else None
+
+    def instant(self, at_ms: int, lookback_ms: int) -> InstantView:
+        """The newest sample of each series in `(at_ms - lookback_ms, at_ms]`, unless it has gone stale since."""
+        rows = np.arange(len(self._keys))
+        times, values, present = _newest(self._samples, rows, at_ms)
+        if self._any_stale:
+            gone_ms, _, gone = _newest(self._stale, rows, at_ms)
+            present &= ~(gone & (gone_ms > times))
+        return InstantView(self.series, times, values, present & (times > at_ms - lookback_ms))
+
+    def range(self, start_ms: int, end_ms: int) -> RangeView:
+        """The samples of each series in `(start_ms, end_ms]`, without staleness markers."""
+        rows = np.arange(len(self._keys))
+        data = self._samples
+        return RangeView(
+            self.series,
+            data.times[: len(rows)],
+            data.values[: len(rows)],
+            data.position(rows, start_ms),
+            data.position(rows, end_ms),
+            data.drop_ms[: len(rows)],
+            start_ms,
+            end_ms,
+        )
+
+    def _rows(self, series: Sequence[bytes]) -> Rows:
+        found = list(map(self._row_of.get, series))
+        if None in found:
+            for i, row in enumerate(found):
+                if row is None:
+                    found[i] = self._new_row(series[i])
+            self._series = None
+            if len(self._keys) > len(self._samples.begin):
+                for columns in (self._samples, self._stale):
+                    columns.resize_rows(max(16, len(self._keys) * 5 // 4))
+        return np.array(found, dtype=np.intp)
+
+    def _new_row(self, key: bytes) -> int:
+        if key not in self._row_of:  # it may stand twice in one batch
+            self._decoded[key] = decode(key)
+            self._row_of[key] = len(self._keys)
+            self._keys.append(key)
+        return self._row_of[key]
+
+    def _remove(self, dead: Rows) -> None:
+        """Give dead rows to the last live ones, so that rows stay dense."""
+        left = len(self._keys) - len(dead)
+        is_dead = np.zeros(len(self._keys), dtype=np.bool_)
+        is_dead[dead] = True
+        holes = dead[dead < left]
+        movers = left + np.flatnonzero(~is_dead[left:])
+        for row in dead:
+            key = self._keys[row]
+            del self._row_of[key], self._decoded[key]
+        for columns in (self._samples, self._stale):
+            columns.move(movers, holes)
+            columns.clear(np.arange(left, len(self._keys)))
+        for source, target in zip(movers, holes, strict=True):
+            self._keys[target] = self._keys[source]
+            self._row_of[self._keys[target]] = int(target)
+        del self._keys[left:]
+        self._series = None
+        if left * 4 < len(self._samples.begin):
+            for columns in (self._samples, self._stale):
+                columns.resize_rows(max(16, left * 5 // 4))
+
+
+def _add(columns: Columns, rows: Rows, times: Times, values: Values) -> None:
+    """Add samples sorted by time within each row: at the end where they are newer, else by insertion."""
+    has = columns.end[rows] > columns.begin[rows]
+    newest = np.where(has, columns.times[rows, np.maximum(columns.end[rows] - 1, 0)], NEVER_MS)
+    newer = times > newest
+    if newer.all():
+        columns.append(rows, times, values)
+        return
+    if newer.any():
+        columns.append(rows[newer], times[newer], values[newer])
+    for i in np.flatnonzero(~newer):
+        columns.insert(int(rows[i]), int(times[i]), float(values[i]))
+
+
+def _newest(columns: Columns, rows: Rows, at_ms: int) -> tuple[Times, Values, Mask]:
+    position = columns.position(rows, at_ms)
+    present = position > columns.begin[rows]
+    column = np.maximum(position - 1, 0)
+    return columns.times[rows, column], columns.values[rows, column], present

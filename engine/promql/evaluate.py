@@ -1,0 +1,210 @@
+"""The parts of an expression that read windows or stand for themselves, and the compiled expression.
+
+Operators, aggregations and functions have files of their own; all are `values.Node`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from engine.core.expression import EvaluationError, Selector, Vector, Window
+from engine.core.labels import Labels, Matcher
+from engine.core.messages import EvidenceLine
+from engine.core.series import Rows, SeriesSet, sort_key
+from engine.core.window import MetricWindow
+from engine.promql.values import (
+    LOOKBACK_MS,
+    ONE,
+    Context,
+    InstantVector,
+    Node,
+    RangeVector,
+    Value,
+    range_of_columns,
+    vector_value,
+)
+
+DEFAULT_STEP_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number, or a duration in seconds."""
+
+    value: float
+
+    def evaluate(self, _: Context) -> float:
+        """The number."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string."""
+
+    value: str
+
+    def evaluate(self, _: Context) -> str:
+        """The string."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """When a selector looks: `@ at_ms` (or the start or end of the query) and `offset`."""
+
+    at: int | Literal["start", "end"] | None = None
+    offset_ms: int = 0
+
+    def resolve(self, context: Context) -> int:
+        """The time to look at."""
+        if self.at is None:
+            return context.at_ms - self.offset_ms
+        fixed = {"start": context.start_ms, "end": context.end_ms}.get(str(self.at))
+        return (int(self.at) if fixed is None else fixed) - self.offset_ms
+
+
+@dataclass(frozen=True, slots=True)
+class InstantSelector:
+    """`name{matchers}`: the newest sample of each series within the lookback."""
+
+    key: str
+    matchers: tuple[Matcher, ...]
+    shift: Shift
+
+    def evaluate(self, context: Context) -> InstantVector:
+        """The values."""
+        return self.newest(context)[0]
+
+    def newest(self, context: Context) -> tuple[InstantVector, np.typing.NDArray[np.int64]]:
+        """The values and when they were sampled."""
+        at_ms = self.shift.resolve(context)
+        seen_ms = context.visible_ms(at_ms)
+        view = _window(context, self.key).instant(seen_ms, LOOKBACK_MS - (at_ms - seen_ms))
+        return InstantVector(view.series, view.values, view.present), view.times
+
+
+@dataclass(frozen=True, slots=True)
+class RangeSelector:
+    """`name{matchers}[range]`: the samples in `(at - range, at]`."""
+
+    key: str
+    matchers: tuple[Matcher, ...]
+    range_ms: int
+    shift: Shift
+
+    def evaluate(self, context: Context) -> RangeVector:
+        """The samples."""
+        at_ms = self.shift.resolve(context)
+        view = _window(context, self.key).range(at_ms - self.range_ms, context.visible_ms(at_ms))
+        return view if view.end_ms == at_ms else replace(view, end_ms=at_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Subquery:
+    """`operand[range:step]`: the operand evaluated at every multiple of the step in the range."""
+
+    operand: Node
+    range_ms: int
+    step_ms: int
+    shift: Shift
+
+    def evaluate(self, context: Context) -> RangeVector:
+        """The results as samples."""
+        end_ms = self.shift.resolve(context)
+        start_ms = end_ms - self.range_ms
+        first_ms = (start_ms // self.step_ms + 1) * self.step_ms
+        times = np.arange(first_ms, end_ms + 1, self.step_ms, dtype=np.int64)
+        inner = replace(
+            context,
+            start_ms=first_ms,
+            end_ms=max(end_ms, first_ms),
+            step_ms=self.step_ms,
+        )
+        vectors = [vector_value(self.operand.evaluate(inner.at(int(t)))) for t in times]
+        series, row_maps = _union([vector.series for vector in vectors])
+        values = np.zeros((len(series), len(times)))
+        present = np.zeros((len(series), len(times)), dtype=np.bool_)
+        for column, (vector, rows) in enumerate(zip(vectors, row_maps, strict=True)):
+            kept = np.flatnonzero(vector.present)
+            values[rows[kept], column] = vector.values[kept]
+            present[rows[kept], column] = True
+        return range_of_columns(series, times, values, present, (start_ms, end_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class Negation:
+    """`-operand`."""
+
+    operand: Node
+
+    def evaluate(self, context: Context) -> Value:
+        """The negative of a scalar or of every element."""
+        value = self.operand.evaluate(context)
+        return -value if isinstance(value, float) else vector_value(value).with_values(-vector_value(value).values)
+
+
+def _window(context: Context, key: str) -> MetricWindow:
+    window = context.windows.get(key)
+    if not isinstance(window, MetricWindow):
+        raise EvaluationError(f"no window of metrics for {key}")
+    return window
+
+
+def _union(sets: Sequence[SeriesSet]) -> tuple[SeriesSet, list[Rows]]:
+    """All series of several sets, each once, and for each set where its rows went."""
+    different = {id(series): series for series in sets}
+    if len(different) == 1:
+        only = sets[0]
+        if only.distinct:
+            return only, [np.arange(len(only))] * len(sets)
+    rows: dict[tuple[tuple[str, str], ...], int] = {}
+    labels: list[Labels] = []
+    maps: dict[int, Rows] = {}
+    for key, series in different.items():
+        target = np.empty(len(series), dtype=np.intp)
+        for i, own in enumerate(series.labels):
+            row = target[i] = rows.setdefault(sort_key(own), len(rows))
+            if row == len(labels):
+                labels.append(own)
+        maps[key] = target
+    return SeriesSet(labels, distinct=True), [maps[id(series)] for series in sets]
+
+
+@dataclass(frozen=True)
+class PromQLExpression:
+    """A compiled PromQL expression (an `engine.core.expression.Expression`)."""
+
+    text: str
+    selectors: tuple[Selector, ...]
+    root: Node
+
+    def evaluate(self, windows: Mapping[str, Window], at_ms: int) -> Vector:
+        """Its value at `at_ms`, as a rule sees it: nothing later than that is looked at."""
+        context = Context(windows, at_ms, at_ms, at_ms, horizon_ms=at_ms)
+        value = self.evaluate_in(context)
+        if isinstance(value, float):
+            return Vector(ONE.labels, np.array([value]), is_scalar=True)
+        if isinstance(value, InstantVector):
+            return sorted_vector(value)
+        raise EvaluationError(f"a rule needs a vector or a scalar, not {type(value).__name__}")
+
+    def evaluate_in(self, context: Context) -> Value:
+        """Its value in any context: one step of a range query, say. Raises `EvaluationError`."""
+        return self.root.evaluate(context)
+
+    def evidence(self, windows: Mapping[str, Window], at_ms: int, labels: Labels, limit: int) -> list[EvidenceLine]:
+        """Metrics have no lines to show."""
+        return []
+
+
+def sorted_vector(vector: InstantVector) -> Vector:
+    """The present elements in the order of the expression, or by label set if it has none."""
+    rows = vector.series.ordered(np.flatnonzero(vector.present)) if vector.order is None else vector.order
+    if vector.order is not None:
+        rows = rows[vector.present[rows]]
+    return Vector([vector.series.labels[row] for row in rows], vector.values[rows])

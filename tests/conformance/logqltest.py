@@ -1,0 +1,139 @@
+"""Reads Loki's test scripts (`load`, `clear`, `eval`; format: the corpus' README) into plain data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from engine.core.labels import Labels
+from engine.core.messages import LogEntry
+from engine.logql import units
+
+_STRING = r'"(?:\\.|[^"\\])*"|`[^`]*`'
+_LABEL = re.compile(rf"([A-Za-z_]\w*)\s*=\s*({_STRING})")
+_ENTRY = re.compile(
+    rf"(?P<labels>\{{[^}}]*\}})\s*(?P<line>{_STRING})\s*@\s*(?P<start>\S+)"
+    rf"(?:\s*\[repeat every\s+(?P<step>\S+)\s+for\s+(?P<count>\d+)\])?"
+    rf"(?:\s*\[metadata\s+(?P<metadata>(?:{_STRING}|[^\]])*)\])?"
+)
+_EVAL = re.compile(
+    r"eval\s+(?:instant\s+at\s+(?P<at>\S+)|range\s+from\s+(?P<from>\S+)\s+to\s+(?P<to>\S+)\s+step\s+(?P<step>\S+))\s+"
+    r"(?P<expr>.+)$"
+)
+_RESULT = re.compile(rf"(\{{(?:{_STRING}|[^}}])*\}})\s*(.*)$")
+_COMMENT = re.compile(rf"({_STRING})|\s*#.*$")
+
+
+@dataclass(frozen=True)
+class Load:
+    """Adds lines: (stream labels, entry)."""
+
+    entries: list[tuple[Labels, LogEntry]]
+
+
+@dataclass(frozen=True)
+class Clear:
+    """Forgets what was loaded."""
+
+
+@dataclass
+class Eval:
+    """A query at one time (`step_ms` 0) or several, and what must come of it."""
+
+    line: int
+    query: str
+    start_ms: int
+    end_ms: int
+    step_ms: int
+    fails: bool = False
+    fail_part: str = ""
+    fail_regex: str = ""
+    ordered: bool = False
+    series: list[tuple[Labels, list[float | None]]] = field(default_factory=list)
+
+
+def read(text: str) -> list[Load | Clear | Eval]:
+    """The commands of a script. Raises `ValueError` for what is not understood."""
+    commands: list[Load | Clear | Eval] = []
+    for number, line, body in _blocks(text):
+        if line == "clear":
+            commands.append(Clear())
+        elif line == "load":
+            commands.append(Load([entry for part in body for entry in _entries(part)]))
+        else:
+            commands.append(_eval(number, line, body))
+    return commands
+
+
+def _blocks(text: str) -> Iterator[tuple[int, str, list[str]]]:
+    head: tuple[int, str, list[str]] | None = None
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = _COMMENT.sub(lambda match: match[1] or "", raw).strip()
+        if not line:
+            continue
+        if raw[0] in " \t" and head:
+            head[2].append(line)
+            continue
+        if head:
+            yield head
+        head = (number, line, [])
+    if head:
+        yield head
+
+
+def _entries(part: str) -> Iterator[tuple[Labels, LogEntry]]:
+    match = _ENTRY.fullmatch(part)
+    if match is None:
+        raise ValueError(f"not an entry: {part}")
+    labels, text = _labels(match["labels"]), units.unquote(match["line"])
+    start_ms, step_ms = duration_ms(match["start"]), duration_ms(match["step"] or "0s")
+    for i in range(int(match["count"] or 1)):
+        line = text.replace("{{.i}}", str(i))
+        yield labels, LogEntry((start_ms + i * step_ms) * 1_000_000, line, _labels(match["metadata"] or ""))
+
+
+def _labels(text: str) -> Labels:
+    return {name: units.unquote(value) for name, value in _LABEL.findall(text)}
+
+
+def _eval(number: int, line: str, body: list[str]) -> Eval:
+    match = _EVAL.match(line)
+    if match is None:
+        raise ValueError(f"line {number}: not understood: {line}")
+    start, end, step = match["at"] or match["from"], match["at"] or match["to"], match["step"] or "0s"
+    result = Eval(number, match["expr"], duration_ms(start), duration_ms(end), duration_ms(step))
+    for part in body:
+        if part.startswith("skip "):
+            continue
+        if part.startswith("expect"):
+            _expect(result, part)
+        else:
+            found = _RESULT.match(part)
+            if found is None:
+                raise ValueError(f"line {number}: not understood: {part}")
+            result.series.append((_labels(found[1]), [_point(word) for word in found[2].split()]))
+    return result
+
+
+def _expect(result: Eval, part: str) -> None:
+    if part.startswith("expect fail"):
+        result.fails = True
+        kind, _, detail = part.removeprefix("expect fail").strip().partition(":")
+        if kind == "msg":
+            result.fail_part = detail.strip()
+        elif kind == "regex":
+            result.fail_regex = detail.strip()
+    elif part == "expect ordered":
+        result.ordered = True
+    elif part != "expect empty":
+        raise ValueError(f"expectation not understood: {part}")
+
+
+def _point(word: str) -> float | None:
+    return None if word == "_" else float(word)
+
+
+def duration_ms(text: str) -> int:
+    """A duration such as `1300ms`."""
+    return round(units.duration_s(text) * 1000)

@@ -1,0 +1,97 @@
+"""Functions, by example."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from engine.core.expression import EvaluationError
+from tests.promql.scenario import MINUTE_MS, evaluate
+
+COUNTER = 'c_total{i="a"} 0+60x10'
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "expected"),
+    [
+        # at 5m, samples once a minute
+        ("rate(c_total[5m])", COUNTER, {'{i="a"}': 1.0}),
+        ("increase(c_total[5m])", COUNTER, {'{i="a"}': 300.0}),
+        # a counter is not extrapolated below zero, which was 12 s before the first sample (half a step would be 30 s)
+        ("increase(c_total[10m])", "c_total _ _ _ 10 60 110", {"{}": 110.0}),
+        # a reset from 100 to 10 adds the 100 that were lost
+        ("increase(c_total[5m])", "c_total 0 50 100 10 20 30", {"{}": (30 - 50 + 100) * 5 / 4}),
+        ("rate(c_total[5m])", "c_total _ _ _ _ _ 5", {}),
+        ("delta(g[5m])", "g 100 90 80 70 60 50", {"{}": -50.0}),
+        ("irate(c_total[5m])", "c_total 0 0 0 0 60 10", {"{}": 10 / 60}),
+        ("idelta(g[5m])", "g 0 0 0 0 60 10", {"{}": -50.0}),
+        ("changes(g[5m])", "g 1 1 2 2 NaN NaN", {"{}": 2.0}),
+        ("resets(g[5m])", "g 9 3 2 5 1 1", {"{}": 2.0}),
+        ("deriv(g[5m])", "g 0+60x5", {"{}": 1.0}),
+        ("predict_linear(g[5m], 60)", "g 0+60x5", {"{}": 360.0}),
+        ("count_over_time(g[5m])", "g 1 2 _ stale 5 6", {"{}": 3.0}),
+        ("sum_over_time(g[5m])", "g 9 1 2 3 4 5", {"{}": 15.0}),
+        ("avg_over_time(g[5m])", "g 9 1 2 3 4 5", {"{}": 3.0}),
+        ("min_over_time(g[5m])", "g 0 NaN 2 3 4 5", {"{}": 2.0}),
+        ("max_over_time(g[5m])", "g 0 NaN 2 3 4 5", {"{}": 5.0}),
+        ("stdvar_over_time(g[5m])", "g 0 1 1 3 3 2", {"{}": 0.8}),
+        ("quantile_over_time(0.5, g[5m])", "g 0 1 2 3 4 9", {"{}": 3.0}),
+        ("last_over_time(g[5m])", "g 1 2 3 _ _ _", {"g{}": 3.0}),
+        ("present_over_time(g[5m])", "g _ 7", {"{}": 1.0}),
+        ("absent(g)", "", {"{}": 1.0}),
+        ('absent(g{a="1",b=~"x"})', "", {'{a="1"}': 1.0}),
+        ("absent(g)", "g 1 _ _ _ _ 1", {}),
+        ('absent_over_time(g{a="1"}[5m])', "", {'{a="1"}': 1.0}),
+        ("clamp(g, 2, 3)", "g 0 0 0 0 0 9", {"{}": 3.0}),
+        ("clamp(g, 3, 2)", "g 0 0 0 0 0 9", {}),
+        ("round(g, 0.5)", "g 0 0 0 0 0 1.3", {"{}": 1.5}),
+        ("timestamp(g)", "g 0 0 0 1", {"{}": 180.0}),
+        ("vector(time())", "", {"{}": 300.0}),
+        ("day_of_week(vector(1136239445))", "", {"{}": 1.0}),
+        ("days_in_month(vector(1456790400 - 86400))", "", {"{}": 29.0}),
+        ("hour()", "", {"{}": 0.0}),
+        ('label_replace(g, "to", "$1-x", "from", "(.*)y")', 'g{from="ay"} _ 1', {'g{from="ay", to="a-x"}': 1.0}),
+        ('label_join(g, "to", "-", "a", "b")', 'g{a="1",b="2"} _ 1', {'g{a="1", b="2", to="1-2"}': 1.0}),
+        ("max_over_time(sum(g)[3m:1m])", 'g{i="1"} 0+1x9\ng{i="2"} 0+2x9', {"{}": 15.0}),
+    ],
+)
+def test_function_at_five_minutes(text: str, data: str, expected: dict[str, float]) -> None:
+    assert evaluate(text, data, at_ms=5 * MINUTE_MS) == pytest.approx(expected)
+
+
+def test_sort_orders_by_value_and_puts_nan_last() -> None:
+    data = 'g{i="a"} 3\ng{i="b"} NaN\ng{i="c"} 1'
+    assert list(evaluate("sort(g)", data)) == ['g{i="c"}', 'g{i="a"}', 'g{i="b"}']  # type: ignore[arg-type]  # a dict
+    assert list(evaluate("sort_desc(g)", data)) == ['g{i="a"}', 'g{i="c"}', 'g{i="b"}']  # type: ignore[arg-type]  # too
+
+
+def test_scalar_of_anything_but_one_element_is_nan() -> None:
+    assert math.isnan(evaluate("scalar(g)", 'g{i="1"} 1\ng{i="2"} 1'))  # type: ignore[arg-type]  # a number
+    assert evaluate("scalar(g)", "g 7") == 7.0
+
+
+def test_dropping_the_name_must_not_make_two_series_equal() -> None:
+    with pytest.raises(EvaluationError, match="same labelset"):
+        evaluate('rate({__name__=~"a|b"}[5m])', "a 0+1x5\nb 0+1x5", at_ms=5 * MINUTE_MS)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 0.5, 0.99, 1.0])
+def test_histogram_quantile_interpolates_within_the_bucket(q: float) -> None:
+    data = 'h_bucket{le="1"} 50\nh_bucket{le="2"} 100\nh_bucket{le="+Inf"} 100'
+    expected = q * 2
+    assert evaluate(f"histogram_quantile({q}, h_bucket)", data) == pytest.approx({"{}": expected})
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ('h_bucket{le="1"} 1\nh_bucket{le="2"} 2', math.nan),  # no +Inf bucket
+        ('h_bucket{le="+Inf"} 2', math.nan),  # nothing to interpolate
+        ('h_bucket{le="1"} 0\nh_bucket{le="+Inf"} 0', math.nan),  # no observation
+        ('h_bucket{le="1"} 5\nh_bucket{le="2"} 4\nh_bucket{le="+Inf"} 10', 2.0),  # made monotonic
+        ('h_bucket{le="1"} 5\nh_bucket{le="1.0"} 5\nh_bucket{le="+Inf"} 10', 0.9),  # equal bounds merged
+    ],
+)
+def test_histogram_quantile_repairs_or_refuses_odd_buckets(data: str, expected: float) -> None:
+    assert evaluate("histogram_quantile(0.9, h_bucket)", data) == pytest.approx({"{}": expected}, nan_ok=True)
