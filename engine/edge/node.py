@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from engine.edge.broker import ensure_topics, open_broker
 from engine.edge.clock import Clock, SystemClock
 from engine.edge.database import Database, open_database
 from engine.edge.health import Health, Heartbeats
-from engine.edge.settings import Settings
+from engine.edge.settings import HttpSettings, Settings
 from engine.edge.telemetry import Telemetry
 from engine.flow import ROLES, TOPICS, RoleName
 from engine.loading import Loaded
@@ -110,6 +111,7 @@ async def running(settings: Settings, roles: Iterable[RoleName], loaded: Loaded)
 
     wanted = [ROLES[name] for name in ROLES if name in set(roles)]
     async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_bind(settings.http))
         bootstrap = await stack.enter_async_context(open_broker(settings.kafka))
         await ensure_topics(settings.kafka, bootstrap, TOPICS)
         database = None
@@ -118,30 +120,38 @@ async def running(settings: Settings, roles: Iterable[RoleName], loaded: Loaded)
                 settings.database.url or None, settings.state_dir, pool_size=settings.database.pool_size
             )
             database = await stack.enter_async_context(opening)
-        node = Node(settings, loaded, bootstrap, database, stack)
+        node = Node(settings, loaded, bootstrap, database, stack, http_url=_url(listener))
         node.failure.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, even if never awaited
         await asyncio.gather(*(START[role.name](node) for role in wanted))
-        await _listen(node)
+        await _listen(node, listener)
         _say_where(node)
         log.info("node.ready", roles=[role.name for role in wanted], http=node.http_url, groups=len(loaded.groups))
         yield node
         log.info("node.stopping")
 
 
-async def _listen(node: Node) -> None:
-    http = node.settings.http
-    app = web.Application(client_max_size=http.max_body_bytes)
+def _bind(settings: HttpSettings) -> socket.socket:
+    """Take the listener's address before anything starts: every part knows it, and a taken port is said at once."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise NodeError(f"cannot listen on {settings.listen} (setting http.listen): {error.strerror}") from error
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+    return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
+
+
+async def _listen(node: Node, listener: socket.socket) -> None:
+    app = web.Application(client_max_size=node.settings.http.max_body_bytes)
     app.add_routes([*node.routes, *node.telemetry.routes(), *node.health.routes()])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
     await runner.setup()
     node.stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, http.host, http.port)
-    try:
-        await site.start()
-    except OSError as error:
-        raise NodeError(f"cannot listen on {http.listen} (setting http.listen): {error.strerror}") from error
-    host, port = runner.addresses[0][:2]
-    node.http_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    await web.SockSite(runner, listener).start()
 
 
 def _say_where(node: Node) -> None:

@@ -5,30 +5,34 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import asyncpg
 import httpx
 
+from connectors import discover
 from engine.actions import Environment, HttpHost, load_actions
 from engine.console.server import Console
 from engine.console.store import PostgresStore
-from engine.core.messages import Command, decode_outcome, decode_transition, encode
+from engine.core.messages import Command, SignedCommand, decode_outcome, decode_transition, encode
 from engine.core.sources import SourceTiming
 from engine.edge.alerts_now import AlertsNow
 from engine.edge.evaluating import Evaluator
 from engine.edge.executor import Executor, ExecutorSettings
 from engine.edge.faust_app import RoleApp, consume, decoded, open_app
 from engine.edge.health import CheckResult
+from engine.edge.investigate import Investigator
 from engine.edge.keys import signing_key, trusted_keys
 from engine.edge.node import Node
 from engine.edge.publisher import ConnectorMetrics, Publisher
 from engine.edge.query_api import QueryApi
 from engine.edge.receivers import Receivers
-from engine.edge.responder import Responder, ResponderSettings
+from engine.edge.responder import Responder, ResponderConfig
 from engine.edge.routing import run_router
 from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
+from engine.edge.settings import LokiPush, RemoteWrite
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
 from engine.response.guardrails import ModeRule, Policy, Request, mode_of
@@ -44,14 +48,13 @@ async def start_connectors(node: Node) -> None:
     metrics = ConnectorMetrics(node.telemetry.registry, node.telemetry.drops)
     publisher = Publisher(send, node.clock.now_ms, metrics)
     node.stack.push_async_callback(publisher.close)
-    chosen = {
-        "remote_write": settings.connectors.remote_write,
+    push: dict[str, LokiPush | RemoteWrite] = {
         "loki_push": settings.connectors.loki_push,
+        "remote_write": settings.connectors.remote_write,
     }
-    timings = {name: SourceTiming(one.lateness_ms, one.idle_after_ms) for name, one in chosen.items()}
-    receivers = Receivers(publisher, timings, settings.http.max_body_bytes)
-    disabled = {name for name, one in chosen.items() if not one.enabled}
-    receivers.connectors = [one for one in receivers.connectors if one.name not in disabled]
+    timings = {name: SourceTiming(one.lateness_ms, one.idle_after_ms) for name, one in push.items()}
+    enabled = [one for one in discover() if one.name not in push or push[one.name].enabled]
+    receivers = Receivers(publisher, timings, settings.http.max_body_bytes, enabled)
     node.routes += receivers.routes()
     node.spawn("heartbeats", publisher.run_heartbeats())
     if settings.connectors.scrape:
@@ -80,31 +83,36 @@ async def start_responder(node: Node) -> None:
     settings = node.settings
     role = _open(node, "responder")
     client = await node.stack.enter_async_context(httpx.AsyncClient())
-    responder = Responder(
-        node.need_database(),
-        tuple(node.loaded.runbooks),
-        policy(settings.responder),
-        ResponderSettings(
-            databases=dict(settings.responder.databases),
-            hosts=_hosts(settings.responder.hosts),
-            query_url=lambda: settings.responder.query_url or node.http_url,
-        ),
-        signing_key(settings.state_dir, settings.responder.private_key_file),
+    investigator = Investigator(
         client,
-        node.clock,
+        databases=dict(settings.responder.databases),
+        hosts=_hosts(settings.responder.hosts),
+        query_url=settings.responder.query_url or node.http_url,
     )
+    config = ResponderConfig(
+        runbooks=node.loaded.runbooks,
+        actions=load_actions(),
+        policy=policy(settings.responder),
+        key=signing_key(settings.state_dir, settings.responder.private_key_file),
+        clock=node.clock.now_ms,
+    )
+
+    async def send(target: str, command: SignedCommand) -> None:
+        await role.send(COMMANDS.name, target.encode(), encode(command))
+        delay_ms = node.clock.now_ms() - command.received_ms
+        node.telemetry.reaction.labels("command").observe(max(0, delay_ms) / 1000)
+
+    responder = await node.stack.enter_async_context(Responder(config, node.need_database(), investigator, send))
 
     async def handle(event: Any) -> None:
         if event.message.topic == role.prefix + ALERTS.name:
             await responder.on_transition(decoded(decode_transition, event.value))
         else:
             await responder.on_outcome(decoded(decode_outcome, event.value))
-        await responder.flush_outbox(role.send)
 
     async def tick() -> None:
         while True:
             await responder.on_tick(node.clock.now_ms())
-            await responder.flush_outbox(role.send)
             await node.clock.sleep(TICK_S)
 
     consume(role, [ALERTS, OUTCOMES], handle, parallel=PARALLEL)
@@ -116,19 +124,18 @@ async def start_executor(node: Node) -> None:
     """`commands` -> actions -> `outcomes`. The only role with credentials."""
     settings = node.settings
     role = _open(node, "executor")
-    client = await node.stack.enter_async_context(httpx.AsyncClient(follow_redirects=False))
+    client = await node.stack.enter_async_context(httpx.AsyncClient(follow_redirects=False, trust_env=False))
     environment = Environment(
         hosts=_hosts(settings.executor.hosts),
         databases=dict(settings.executor.databases),
         http=client,
-        connect=asyncpg.connect,
+        connect=partial(asyncpg.connect, timeout=10, command_timeout=30),
         sleep=node.clock.sleep,
     )
     rules = policy(settings.responder)
 
     def mode(command: Command, destructive: bool) -> Any:
-        namespace = str(command.params.get("namespace", ""))
-        return mode_of(Request(command, 1, namespace, destructive), rules)[0]
+        return mode_of(Request(command, 1, command.namespace, destructive), rules)[0]
 
     executor = Executor(
         node.need_database(),
@@ -139,7 +146,7 @@ async def start_executor(node: Node) -> None:
             namespaces=frozenset(settings.executor.namespaces),
             lease_ms=int(settings.executor.lease_s * 1000),
         ),
-        trusted_keys(settings.state_dir, settings.executor.public_keys.values()),
+        trusted_keys(settings.state_dir, settings.executor.public_keys),
         load_actions(),
         environment,
         node.clock,
@@ -148,11 +155,11 @@ async def start_executor(node: Node) -> None:
     async def publish(outcome: Any) -> None:
         await role.send(OUTCOMES.name, str(outcome.incident).encode(), encode(outcome))
         await executor.mark_published(outcome)
-        node.telemetry.commands.labels("any", outcome.status).inc()
 
     async def handle(event: Any) -> None:
         outcome = await executor.execute(event.value or b"")
         if outcome is not None:
+            node.telemetry.commands.labels(outcome.action, outcome.status).inc()
             await publish(outcome)
 
     async def recover() -> None:

@@ -1,6 +1,6 @@
 """`sentinel run`: load the rules, start the roles, stay until told to stop, end in order.
 
-The process ends with 0 when it was told to stop, with 1 when it could not start as configured, and with 70 when one of
+The process ends with 0 when it was told to stop, with 2 when it could not start as configured, and with 70 when one of
 its parts failed while it ran: then its supervisor should start it again.
 """
 
@@ -24,7 +24,7 @@ from engine.loading import load
 
 log = structlog.get_logger(__name__)
 
-CANNOT_START, FAILED = 1, 70
+CANNOT_START, FAILED = 2, 70
 
 
 def run(settings: Settings, roles: Iterable[RoleName]) -> int:

@@ -1,0 +1,124 @@
+"""What can be done to the world: one file per action, and this folder is the registry.
+
+An action's file has a constant `ACTION` that declares its name, the kind of target it acts on, its parameters as a
+`msgspec` struct, whether it is destructive, the permissions it needs, and three functions:
+
+- `plan(env, target, params)`: what would be done, read from the real system, changing nothing;
+- `run(env, target, params, plan)`: do it, once;
+- `verify(env, target, params)`: is the target in the wished state? Asked after `run`, and when a crash left it open
+  whether `run` happened.
+
+Files here may not read settings or secrets: all they may use comes in the `Environment`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import asyncpg
+import httpx
+import msgspec
+from msgspec import Struct
+
+from engine.core.messages import Target
+
+_NAME = re.compile(r"[a-z]+(\.[a-z_]+)+")
+
+
+@dataclass(frozen=True)
+class HttpHost:
+    """An HTTP service that may be called: its base URL and the bearer token to send ("" for none)."""
+
+    base_url: str
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """All that an action may use: allow-listed hosts and databases by name, and the clients to reach them."""
+
+    hosts: Mapping[str, HttpHost]
+    databases: Mapping[str, str] = field(repr=False)
+    http: httpx.AsyncClient = field(repr=False)
+    connect: Callable[[str], Awaitable[asyncpg.Connection]] = field(repr=False)
+    sleep: Callable[[float], Awaitable[None]] = field(repr=False)
+
+    def allows(self, target: Target) -> bool:
+        """Whether the target is on the allow-list of its kind."""
+        return target.name in {"http": self.hosts, "postgres": self.databases}.get(target.kind, {})
+
+    def redact(self, text: str) -> str:
+        """The text without any token or database password."""
+        for host in self.hosts.values():
+            if host.token:
+                text = text.replace(host.token, "***")
+        for url in self.databases.values():
+            found = re.search(r"//[^/@:]*:([^/@]+)@", url)
+            if found is not None:
+                text = text.replace(found[1], "***")
+        return text
+
+
+class Plan(Struct, frozen=True):
+    """What would be done: a sentence, and each change as data. No changes means there is nothing to do."""
+
+    summary: str
+    changes: list[dict[str, Any]]
+
+
+class Result(Struct, frozen=True):
+    """What `run` did. "unknown": it may or may not have happened, e.g. no answer came to a request that was sent."""
+
+    status: Literal["done", "failed", "unknown"]
+    reason: str
+    detail: dict[str, Any]
+
+
+class Check(Struct, frozen=True):
+    """Whether the target is in the wished state. `declared` is False when nobody said how to tell."""
+
+    state: Literal["yes", "no", "unknown"]
+    why: str
+    declared: bool = True
+
+
+@dataclass(frozen=True)
+class Action:
+    """One action; see the module."""
+
+    name: str
+    summary: str
+    target_kind: str
+    params: type[Struct]
+    destructive: bool
+    permissions: tuple[str, ...]
+    plan: Callable[[Environment, Target, Any], Awaitable[Plan]]
+    run: Callable[[Environment, Target, Any, Plan], Awaitable[Result]]
+    verify: Callable[[Environment, Target, Any], Awaitable[Check]]
+
+    def decode_params(self, params: Mapping[str, object]) -> Struct:
+        """The parameters, checked. Raises `msgspec.ValidationError`: what is wrong, and where."""
+        return msgspec.convert(dict(params), self.params)
+
+    def params_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the parameters."""
+        return msgspec.json.schema(self.params)
+
+
+def load_actions() -> dict[str, Action]:
+    """Every action of this folder by name. Raises `TypeError` for a file that declares none or a bad one."""
+    actions: dict[str, Action] = {}
+    for module_info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        action = getattr(module, "ACTION", None)
+        if not isinstance(action, Action):
+            raise TypeError(f"{module.__name__} has no constant ACTION of type Action")
+        if _NAME.fullmatch(action.name) is None or action.name in actions:
+            raise TypeError(f"{module.__name__}: {action.name!r} is not a new name of the form kind.verb")
+        actions[action.name] = action
+    return actions

@@ -1,0 +1,116 @@
+"""`postgres.terminate_idle`: end client connections that have been idle for long, of named roles, in one database.
+
+The seed's command, mended: the column is `state_change`; only client backends; not oneself; never superusers or
+replication; and each backend is looked at again at the moment of acting, because process ids are reused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import asyncpg
+from msgspec import Meta, Struct
+
+from engine.actions import Action, Check, Environment, Plan, Result
+from engine.core.messages import Target
+
+_TIME_LIMIT_S = 60.0
+
+# $1 idle for so many seconds, $2 roles
+_IDLE = """
+from pg_stat_activity a join pg_roles r on r.oid = a.usesysid
+where a.datname = current_database()
+  and a.backend_type = 'client backend'
+  and a.pid <> pg_backend_pid()
+  and a.state = 'idle'
+  and a.state_change < clock_timestamp() - make_interval(secs => $1)
+  and a.usename = any($2::text[])
+  and not r.rolsuper and not r.rolreplication
+"""
+_BORN_US = "(extract(epoch from a.backend_start) * 1000000)::bigint"
+_LIST = f"""
+select a.pid, {_BORN_US} as backend_start_us, a.usename as role, a.application_name,
+       host(a.client_addr) as client, extract(epoch from clock_timestamp() - a.state_change)::bigint as idle_s
+{_IDLE} order by a.state_change, a.pid limit $3
+"""  # noqa: S608  # constants
+_COUNT = f"select count(*) {_IDLE}"
+_END = f"select pg_terminate_backend(a.pid, 5000) {_IDLE} and a.pid = $3 and {_BORN_US} = $4"
+
+
+class Params(Struct, frozen=True, forbid_unknown_fields=True):
+    """Connections idle for longer than `idle_minutes`, of one of `roles`; of them the `max_count` longest idle."""
+
+    idle_minutes: Annotated[float, Meta(gt=0, le=10080)]
+    roles: Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+    max_count: Annotated[int, Meta(ge=1, le=1000)] = 50
+
+
+@asynccontextmanager
+async def _connection(env: Environment, target: Target) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that can see; one that cannot would find nothing idle, and that must not pass for health."""
+    conn = await env.connect(env.databases[target.name])
+    try:
+        async with asyncio.timeout(_TIME_LIMIT_S):
+            if not await conn.fetchval("select pg_has_role('pg_read_all_stats', 'usage')"):
+                raise PermissionError("the role does not see the state of others: grant pg_read_all_stats to it")
+            yield conn
+    finally:
+        await conn.close()
+
+
+async def plan(env: Environment, target: Target, params: Params) -> Plan:
+    """The backends that would be terminated."""
+    async with _connection(env, target) as conn:
+        rows = await conn.fetch(_LIST, params.idle_minutes * 60, params.roles, params.max_count)
+    changes = [dict(row) for row in rows]
+    return Plan(f"terminate {len(changes)} idle connections in {target.name}", changes)
+
+
+async def run(env: Environment, target: Target, params: Params, plan: Plan) -> Result:
+    """Terminate the planned backends that are still the same and still idle."""
+    ended: list[int] = []
+    kept: list[dict[str, Any]] = []
+    async with _connection(env, target) as conn:
+        for change in plan.changes:
+            pid = change["pid"]
+            try:
+                gone = await conn.fetchval(
+                    _END, params.idle_minutes * 60, params.roles, pid, change["backend_start_us"]
+                )
+            except asyncpg.InsufficientPrivilegeError as error:
+                detail = {"terminated": len(ended), "pids": ended, "error": str(error)}
+                return Result("failed", "permission", detail)
+            if gone:
+                ended.append(pid)
+            else:
+                kept.append({"pid": pid, "why": "no longer idle or gone" if gone is None else "did not end in 5 s"})
+    return Result("done", "terminated", {"terminated": len(ended), "pids": ended, "kept": kept})
+
+
+async def verify(env: Environment, target: Target, params: Params) -> Check:
+    """Whether no such idle connection is left."""
+    try:
+        async with _connection(env, target) as conn:
+            left = await conn.fetchval(_COUNT, params.idle_minutes * 60, params.roles)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        return Check("unknown", f"the database could not be asked: {env.redact(str(error)) or type(error).__name__}")
+    return Check("yes" if left == 0 else "no", f"{left} idle connections left")
+
+
+ACTION = Action(
+    name="postgres.terminate_idle",
+    summary="Terminate client connections that have been idle for long.",
+    target_kind="postgres",
+    params=Params,
+    destructive=True,
+    permissions=(
+        "grant pg_signal_backend to the executor's role",
+        "grant pg_read_all_stats to the executor's role",
+    ),
+    plan=plan,
+    run=run,
+    verify=verify,
+)

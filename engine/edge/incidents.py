@@ -1,0 +1,233 @@
+"""Incidents in PostgreSQL: reading and writing them, always inside the caller's transaction."""
+
+from __future__ import annotations
+
+import asyncpg
+import msgspec
+from msgspec import Struct
+
+from engine.core.messages import Command, Outcome, SignedCommand, encode
+from engine.edge import approvals, audit
+from engine.response.guardrails import Past
+from engine.response.model import (
+    Decision,
+    Evidence,
+    IncidentState,
+    Investigate,
+    Note,
+    Notice,
+    RequestApproval,
+    Send,
+    WithdrawApproval,
+)
+from engine.response.record import CommandRow, EvidenceRow, IncidentRecord
+
+HISTORY_MS = 24 * 3_600_000
+_RESPONDERS = 0x5E47_1E57  # any constant of ours: turns of all responders happen one after the other
+_decode_state = msgspec.json.Decoder(IncidentState).decode
+
+
+class IncidentRow(Struct, frozen=True):
+    """One line of a list of incidents."""
+
+    id: int
+    runbook: str
+    title: str
+    status: str
+    priority: str
+    severity: str
+    opened_ms: int
+    updated_ms: int
+    resolved_ms: int | None
+    waits: str
+
+
+async def serialise(conn: asyncpg.Connection) -> None:
+    """Wait for the other responders' turns: the guardrails have to see what they have just sent."""
+    await conn.execute("select pg_advisory_xact_lock($1)", _RESPONDERS)
+
+
+async def next_id(conn: asyncpg.Connection) -> int:
+    """The number of a new incident."""
+    return int(await conn.fetchval("select nextval(pg_get_serial_sequence('incidents', 'id'))"))
+
+
+async def is_new(conn: asyncpg.Connection, event: str, incident: int, at_ms: int) -> bool:
+    """Note an event; whether it had not been seen before."""
+    added = await conn.fetchval(
+        "insert into incident_events (event, incident, at_ms) values ($1, $2, $3) on conflict do nothing returning 1",
+        event,
+        incident,
+        at_ms,
+    )
+    return added is not None
+
+
+async def was_seen(conn: asyncpg.Connection, event: str) -> bool:
+    """Whether an event was noted before."""
+    return await conn.fetchval("select 1 from incident_events where event = $1", event) is not None
+
+
+async def load(conn: asyncpg.Connection, incident: int, *, lock: bool = False) -> IncidentState | None:
+    """An incident's state."""
+    query = "select state::text from incidents where id = $1"
+    text = await conn.fetchval(f"{query} for update" if lock else query, incident)
+    return _decode_state(text) if text is not None else None
+
+
+async def latest(conn: asyncpg.Connection, group_key: str) -> IncidentState | None:
+    """The last incident of a group, locked."""
+    query = "select state::text from incidents where group_key = $1 order by id desc limit 1 for update"
+    text = await conn.fetchval(query, group_key)
+    return _decode_state(text) if text is not None else None
+
+
+async def store(conn: asyncpg.Connection, group_key: str, decision: Decision, now_ms: int) -> None:
+    """Write an incident's new state (an upsert)."""
+    state = decision.state
+    asked = state.awaiting.asked
+    titles = [e.text for e in decision.effects if isinstance(e, Note) and e.kind == "incident.opened"]
+    await conn.execute(
+        "insert into incidents (id, runbook, group_key, status, priority, severity, title, opened_ms, updated_ms, "
+        "resolved_ms, waits, asked, wake_ms, state) "
+        "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::text::json) "
+        "on conflict (id) do update set status = excluded.status, priority = excluded.priority, "
+        "severity = excluded.severity, updated_ms = excluded.updated_ms, resolved_ms = excluded.resolved_ms, "
+        "waits = excluded.waits, asked = excluded.asked, wake_ms = excluded.wake_ms, state = excluded.state",
+        state.id,
+        state.runbook,
+        group_key,
+        state.status,
+        state.priority,
+        state.severity,
+        titles[0] if titles else state.runbook,
+        state.opened_ms,
+        now_ms,
+        state.resolved_ms,
+        state.awaiting.kind,
+        asked.command.id if isinstance(asked, Send | RequestApproval) else None,
+        state.wake_ms,
+        msgspec.json.encode(state).decode(),
+    )
+
+
+async def write_question(conn: asyncpg.Connection, effect: RequestApproval | WithdrawApproval, now_ms: int) -> None:
+    """Ask a person about a command, or take the question back."""
+    if isinstance(effect, RequestApproval):
+        body = encode(effect.command).decode()
+        await approvals.request(conn, body, now_ms=now_ms, expires_ms=effect.expires_ms, by="responder")
+    else:
+        found = await approvals.find(conn, effect.command, lock=True)
+        if found is not None and found.state == "waiting" and now_ms < found.expires_ms:
+            await approvals.decide(conn, effect.command, "denied", by=f"responder ({effect.reason})", now_ms=now_ms)
+
+
+async def write_command(conn: asyncpg.Connection, command: Command, attempt: int, signed: SignedCommand) -> None:
+    """Put a command into the outbox, once."""
+    await conn.execute(
+        "insert into commands (command, incident, attempt, runbook, step, action, target, issued_ms, expires_ms, "
+        "signed) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
+        command.id,
+        command.incident,
+        attempt,
+        command.runbook,
+        command.step,
+        command.action,
+        command.target.key(),
+        command.issued_ms,
+        command.expires_ms,
+        encode(signed).decode(),
+    )
+
+
+async def write_outcome(conn: asyncpg.Connection, outcome: Outcome) -> None:
+    """Note what became of a command; the first word counts."""
+    await conn.execute(
+        "update commands set status = $2, reason = $3, finished_ms = greatest($4::bigint, 1) "
+        "where command = $1 and finished_ms = 0",
+        outcome.command,
+        outcome.status,
+        outcome.reason,
+        outcome.finished_ms,
+    )
+
+
+async def write_notice(conn: asyncpg.Connection, notice: Notice, now_ms: int) -> None:
+    """Put a notification into its outbox, once."""
+    await conn.execute(
+        "insert into notices (id, incident, kind, told, priority, text, at_ms) values ($1, $2, $3, $4, $5, $6, $7) "
+        "on conflict do nothing",
+        notice.id,
+        notice.incident,
+        notice.kind,
+        list(notice.to),
+        notice.priority,
+        notice.text,
+        now_ms,
+    )
+
+
+async def write_evidence(conn: asyncpg.Connection, asked: Investigate, found: Evidence) -> None:
+    """Keep what an investigation asked and found."""
+    await conn.execute(
+        "insert into evidence (incident, attempt, step, gathered_ms, query, result) "
+        "values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
+        asked.incident,
+        asked.attempt,
+        asked.step,
+        found.at_ms,
+        msgspec.to_builtins(asked.query),
+        msgspec.to_builtins(found),
+    )
+
+
+async def write_note(conn: asyncpg.Connection, incident: int, note: Note, now_ms: int) -> None:
+    """Append a row to the audit; `happened_ms` is when it happened, `at_ms` of the row when it was noted."""
+    data = {"text": note.text, "happened_ms": note.at_ms, **note.data}
+    await audit.append(
+        conn, at_ms=now_ms, actor=note.actor, kind=note.kind, incident=incident, command=note.command, data=data
+    )
+
+
+async def history(conn: asyncpg.Connection, now_ms: int) -> tuple[Past, ...]:
+    """The commands of the last day."""
+    rows = await conn.fetch(
+        "select command, incident, attempt, runbook, step, action, target, issued_ms, status, finished_ms "
+        "from commands where issued_ms > $1 order by seq desc limit 5000",
+        now_ms - HISTORY_MS,
+    )
+    return tuple(Past(**dict(row)) for row in rows)
+
+
+async def list_incidents(conn: asyncpg.Connection, *, only_open: bool = False, limit: int = 100) -> list[IncidentRow]:
+    """Incidents, newest first."""
+    rows = await conn.fetch(
+        "select id, runbook, title, status, priority, severity, opened_ms, updated_ms, resolved_ms, waits "
+        "from incidents where ($1 = false or status = 'open') order by id desc limit $2",
+        only_open,
+        limit,
+    )
+    return [IncidentRow(**dict(row)) for row in rows]
+
+
+async def record(conn: asyncpg.Connection, incident: int) -> IncidentRecord | None:
+    """All that is stored of an incident."""
+    state = await load(conn, incident)
+    if state is None:
+        return None
+    found = await conn.fetch(
+        "select attempt, step, gathered_ms, query, result from evidence where incident = $1 order by seq",
+        incident,
+    )
+    sent = await conn.fetch(
+        "select command, attempt, step, action, target, issued_ms, sent_ms, status, reason, finished_ms "
+        "from commands where incident = $1 order by seq",
+        incident,
+    )
+    return IncidentRecord(
+        state=state,
+        title=str(await conn.fetchval("select title from incidents where id = $1", incident)),
+        timeline=await audit.rows(conn, incident=incident),
+        evidence=[EvidenceRow(**{**dict(r), "result": msgspec.convert(r["result"], Evidence)}) for r in found],
+        commands=[CommandRow(**dict(row)) for row in sent],
+    )

@@ -1,0 +1,299 @@
+"""The one settings schema: every key Sentinel has, its type, default and meaning.
+
+Each role reads its part of one `Settings` tree; nothing else in the program reads files or environment
+variables for configuration. Where values come from (flags, environment, file, defaults) is the subject of
+`settings_load`; the reference page `docs/settings.md` is generated from the descriptions by `settings_doc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Mode = Literal["observe", "approve", "auto"]
+Positive = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+Milliseconds = Annotated[int, Field(ge=0)]
+
+
+def _http_url(value: str) -> str:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("must be a URL that starts with http:// or https://")
+    return value
+
+
+def _postgres_url(value: str) -> str:
+    if value and not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must be a URL that starts with postgresql://")
+    return value
+
+
+def _listen_address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("must be host:port, such as 127.0.0.1:9560 (port 0 takes a free one)")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+
+
+class Section(BaseModel):
+    """A part of the settings: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LogSettings(Section):
+    """What the process writes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level written.")
+    format: Literal["json", "console"] = Field(
+        default="json",
+        description="`json`: one object per line, for machines; `console`: for a person at a terminal.",
+    )
+
+
+class KafkaSecurity(Section):
+    """How to authenticate to Kafka."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="Kafka's `security.protocol`."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="Used when the protocol is a SASL one."
+    )
+    sasl_username: str = Field(default="", description="SASL user.")
+    sasl_password: SecretStr = Field(default=SecretStr(""), description="SASL password; best given by environment.")
+    ca_file: Path | None = Field(default=None, description="PEM file of the authorities to trust; empty: the system's.")
+    cert_file: Path | None = Field(default=None, description="PEM client certificate, for mutual TLS.")
+    key_file: Path | None = Field(default=None, description="PEM key of the client certificate.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password.get_secret_value()):
+            raise ValueError(f"protocol {self.protocol} needs sasl_username and sasl_password")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file are only useful together")
+        return self
+
+
+class KafkaSettings(Section):
+    """The broker all agents meet on."""
+
+    url: str = Field(
+        default="",
+        description="Bootstrap servers, `kafka://host:9092[,host2:9092]`; empty: the embedded broker, "
+        "which keeps nothing after the process ends and is for trying and testing.",
+    )
+    topic_prefix: str = Field(
+        default="sentinel-", pattern=r"^[a-zA-Z0-9._-]*$", description="Put before every topic name."
+    )
+    partitions: Positive = Field(default=4, description="Partitions of each topic that Sentinel creates.")
+    replication: Positive = Field(default=1, description="Copies of each topic that Sentinel creates.")
+    retention_hours: Positive = Field(
+        default=168, description="How long topics keep messages; bounds what replay can reach."
+    )
+    session_timeout_s: PositiveSeconds = Field(
+        default=10, description="A worker silent for this long loses its partitions to others."
+    )
+    fetch_wait_ms: Milliseconds = Field(
+        default=100, description="Longest wait of the broker for data on an empty fetch."
+    )
+    security: KafkaSecurity = Field(default=KafkaSecurity(), description="TLS and SASL.")
+
+
+class DatabaseSettings(Section):
+    """Where incidents, claims, approvals and the audit chain live."""
+
+    url: PostgresUrl = Field(
+        default="",
+        description="`postgresql://user:password@host/database`; empty: the embedded one in state_dir.",
+    )
+    pool_size: Positive = Field(default=8, description="Most connections a role keeps open.")
+
+
+class HttpSettings(Section):
+    """The one listener: receivers, console, JSON API, /metrics, /health, /ready."""
+
+    listen: ListenAddress = Field(default="127.0.0.1:9560", description="host:port; port 0 takes a free one.")
+    max_body_bytes: Positive = Field(
+        default=16 * 1024 * 1024, description="Larger request bodies are answered with 413."
+    )
+    external_url: HttpUrl = Field(
+        default="",
+        description="How people reach the console, for links and the Origin check; empty: from `listen`.",
+    )
+
+    @property
+    def host(self) -> str:
+        """Host part of `listen`, without the brackets of an IPv6 address."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """Port part of `listen`."""
+        return int(self.listen.rpartition(":")[2])
+
+
+class LokiPush(Section):
+    """The receiver of Loki's push API."""
+
+    enabled: bool = Field(default=True, description="Serve `/loki/api/v1/push`.")
+    lateness_ms: Milliseconds = Field(
+        default=100, description="How far out of order lines may arrive; later ones are counted and dropped."
+    )
+    idle_after_ms: Milliseconds = Field(
+        default=10_000, description="A source quiet for this long no longer holds the watermark back."
+    )
+
+
+class RemoteWrite(Section):
+    """The receiver of Prometheus remote write."""
+
+    enabled: bool = Field(default=True, description="Serve `/api/v1/write`.")
+    lateness_ms: Milliseconds = Field(
+        default=6_000,
+        description="How far out of order samples may arrive; later ones are counted and dropped. A default "
+        "Prometheus holds samples back for 5 s (`batch_send_deadline`); where that is 500ms, 1000 will do.",
+    )
+    idle_after_ms: Milliseconds = Field(
+        default=60_000, description="A source quiet for this long no longer holds the watermark back."
+    )
+
+
+class ScrapeTarget(Section):
+    """One /metrics page to read."""
+
+    job: str = Field(min_length=1, description="Value of the `job` label.")
+    url: HttpUrl = Field(min_length=1, description="The page, for example `http://bridge:8080/metrics`.")
+    interval_s: PositiveSeconds = Field(default=15, description="Time between two reads.")
+    timeout_s: PositiveSeconds = Field(default=10, description="Longest read; no longer than the interval.")
+    labels: dict[str, str] = Field(default={}, description="Labels added to every series.")
+
+    @model_validator(mode="after")
+    def _timeout_fits(self) -> Self:
+        if self.timeout_s > self.interval_s:
+            raise ValueError(f"timeout_s {self.timeout_s:g} is longer than interval_s {self.interval_s:g}")
+        return self
+
+
+class ConnectorSettings(Section):
+    """Where metrics and logs come from."""
+
+    loki_push: LokiPush = Field(default=LokiPush(), description="Loki push receiver.")
+    remote_write: RemoteWrite = Field(default=RemoteWrite(), description="Prometheus remote-write receiver.")
+    scrape: list[ScrapeTarget] = Field(default=[], description="Pages that Sentinel reads itself.")
+
+
+class RuleSettings(Section):
+    """Which rules run and how they are spread."""
+
+    paths: list[Path] = Field(default=[Path("rules")], description="Files and folders of rules and runbooks.")
+    shards: Positive = Field(
+        default=8, description="Rule groups are spread over so many shards; the unit of scale-out."
+    )
+    source_idle_ms: Milliseconds = Field(
+        default=60_000,
+        description="A source without batches for this long no longer holds a group's watermark back.",
+    )
+    eager_per_s: Annotated[int, Field(ge=0)] = Field(
+        default=20,
+        description="Most evaluations per second and rule at events' own times; 0: at intervals only.",
+    )
+    eager_grid_ms: Positive = Field(default=50, description="Events this close together share one eager evaluation.")
+    external_labels: dict[str, str] = Field(default={}, description="`$externalLabels` of rule templates.")
+
+
+class ModeOverride(Section):
+    """A mode for some commands; an empty field matches everything, the first match decides."""
+
+    action: str = Field(default="", description="Name of the action, for example `http.request`.")
+    severity: str = Field(default="", description="Severity of the alert.")
+    namespace: str = Field(default="", description="Namespace label of the alert.")
+    mode: Mode = Field(description="What happens to such a command.")
+
+
+class Host(Section):
+    """An HTTP service that may be called, with the bearer token to use."""
+
+    url: HttpUrl = Field(min_length=1, description="Base URL; nothing outside it is called.")
+    token: SecretStr = Field(default=SecretStr(""), description="Bearer token.")
+    token_env: str = Field(default="", description="Environment variable that holds the bearer token.")
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.token_env and self.token.get_secret_value():
+            raise ValueError("give token or token_env, not both")
+        return self
+
+    def bearer(self, environ: Mapping[str, str]) -> str:
+        """The token in force, "" if none; raises `ValueError` when `token_env` names no variable."""
+        if self.token_env and self.token_env not in environ:
+            raise ValueError(f"token_env names {self.token_env}, which is not set in the environment")
+        return environ[self.token_env] if self.token_env else self.token.get_secret_value()
+
+
+class ResponderSettings(Section):
+    """What is decided about an alert, and how far Sentinel may go alone."""
+
+    mode: Mode = Field(
+        default="approve",
+        description="`observe`: only say what would be done; `approve`: a person must agree; `auto`.",
+    )
+    overrides: list[ModeOverride] = Field(
+        default=[], description="Modes of particular commands; the first match decides."
+    )
+    approval_expiry_s: PositiveSeconds = Field(default=900, description="An approval not given by then is a refusal.")
+    databases: dict[str, PostgresUrl] = Field(
+        default={}, description="Databases that investigations read, by name; use a role that can only read."
+    )
+    query_url: HttpUrl = Field(
+        default="", description="Prometheus that investigations may query; empty: only own windows."
+    )
+    hosts: dict[str, Host] = Field(default={}, description="HTTP services that investigations may read, by name.")
+    storm_targets: Positive = Field(
+        default=5, description="So many targets failing within storm_window_s stop automatic commands."
+    )
+    storm_window_s: PositiveSeconds = Field(default=60, description="Window of the storm brake.")
+    private_key_file: Path | None = Field(
+        default=None,
+        description="PEM file of the Ed25519 key that signs commands; empty: one kept in state_dir.",
+    )
+
+
+class ExecutorSettings(Section):
+    """What may be done, to what, with which credentials. Only this role needs them."""
+
+    allow_actions: list[str] = Field(default=[], description="Actions that may run; empty: none.")
+    hosts: dict[str, Host] = Field(default={}, description="HTTP services that may be changed, by name.")
+    databases: dict[str, PostgresUrl] = Field(default={}, description="Databases that may be changed, by name.")
+    namespaces: list[str] = Field(default=[], description="Kubernetes namespaces that may be changed; empty: none.")
+    lease_s: PositiveSeconds = Field(
+        default=60, description="A claimed command without outcome by then is inconclusive."
+    )
+    public_keys: list[Path] = Field(
+        default=[], description="PEM files of the Ed25519 keys that may sign commands; empty: the one in state_dir."
+    )
+
+
+class Settings(Section):
+    """Everything that can be set, in one tree."""
+
+    state_dir: Path = Field(
+        default=Path("var"), description="Folder of the embedded database, keys and recorded topics."
+    )
+    instance: str = Field(default="sentinel", min_length=1, description="Name of this process in logs and claims.")
+    log: LogSettings = Field(default=LogSettings(), description="Logging.")
+    kafka: KafkaSettings = Field(default=KafkaSettings(), description="The broker.")
+    database: DatabaseSettings = Field(default=DatabaseSettings(), description="The database.")
+    http: HttpSettings = Field(default=HttpSettings(), description="The listener.")
+    connectors: ConnectorSettings = Field(default=ConnectorSettings(), description="Sources.")
+    rules: RuleSettings = Field(default=RuleSettings(), description="Rules.")
+    responder: ResponderSettings = Field(default=ResponderSettings(), description="Decisions.")
+    executor: ExecutorSettings = Field(default=ExecutorSettings(), description="Actions.")

@@ -1,0 +1,163 @@
+"""What every action of the folder promises; a new file is tested here without being named."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from engine.actions import Action, Environment, HttpHost, Plan, load_actions
+from engine.core.messages import Target
+
+ACTIONS = load_actions()
+
+GOOD: dict[str, dict[str, Any]] = {
+    "http.request": {"method": "POST", "path": "/change", "json": {"a": 1}, "check": {"path": "/", "expect": "true"}},
+    "postgres.terminate_idle": {"idle_minutes": 0.000001, "roles": ["contract_app"]},
+}
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("http.request", {"method": "POST"}, "path"),
+    ("http.request", {"method": "TRACE", "path": "/"}, "method"),
+    ("http.request", {"method": "GET", "path": "/", "url": "http://x"}, "url"),
+    ("http.request", {"method": "GET", "path": "/", "expect_status": []}, "expect_status"),
+    ("http.request", {"method": "GET", "path": "/", "expect_status": [20]}, "expect_status"),
+    ("http.request", {"method": "GET", "path": "/", "timeout_s": 0}, "timeout_s"),
+    ("http.request", {"method": "GET", "path": "/", "timeout_s": 3600}, "timeout_s"),
+    ("http.request", {"method": "GET", "path": "/", "check": {"path": "/", "expect": "status =="}}, "CEL"),
+    ("http.request", {"method": "GET", "path": "/", "check": {"path": "/..", "expect": "true"}}, "check"),
+    (
+        "http.request",
+        {"method": "GET", "path": "/", "check": {"path": "/", "expect": "true", "method": "POST"}},
+        "check",
+    ),
+    ("postgres.terminate_idle", {"idle_minutes": 10}, "roles"),
+    ("postgres.terminate_idle", {"idle_minutes": 10, "roles": []}, "roles"),
+    ("postgres.terminate_idle", {"idle_minutes": 0, "roles": ["a"]}, "idle_minutes"),
+    ("postgres.terminate_idle", {"idle_minutes": "10; drop table x", "roles": ["a"]}, "idle_minutes"),
+    ("postgres.terminate_idle", {"idle_minutes": 10, "roles": ["a"], "max_count": 0}, "max_count"),
+    ("postgres.terminate_idle", {"idle_minutes": 10, "roles": ["a"], "where": "true"}, "where"),
+]
+
+
+class Systems:
+    """The real systems, and how many changes they saw."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.changes += request.method != "GET"
+        return web.json_response({})
+
+
+@pytest.fixture
+def systems() -> Systems:
+    return Systems()
+
+
+@pytest_asyncio.fixture
+async def environment(systems: Systems, postgres_url: str) -> AsyncIterator[Environment]:
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", systems.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute("drop role if exists contract_app")
+    await admin.execute("create role contract_app login")
+    idle = await asyncpg.connect(postgres_url.replace("postgres@", "contract_app@"))
+    async with httpx.AsyncClient() as client:
+        host = HttpHost(f"http://127.0.0.1:{runner.addresses[0][1]}", "secret-token")
+        yield Environment({"main": host}, {"main": postgres_url}, client, asyncpg.connect, _no_wait)
+    assert await idle.fetchval("select 1") == 1, "the plan has ended a connection"
+    await idle.close()
+    await admin.execute("drop role contract_app")
+    await admin.close()
+    await runner.cleanup()
+
+
+async def _no_wait(duration_s: float) -> None:
+    """Tests do not wait."""
+
+
+def test_the_seeds_actions_are_there() -> None:
+    assert {"http.request", "postgres.terminate_idle"} <= set(ACTIONS)
+
+
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+def test_an_action_declares_everything(action: Action) -> None:
+    assert action.name == action.name.lower()
+    assert action.summary.endswith(".")
+    assert action.target_kind
+    assert action.permissions
+    assert all(permission.strip() for permission in action.permissions)
+    assert isinstance(action.destructive, bool)
+    assert action.params.__doc__
+    for function in (action.plan, action.run, action.verify):
+        assert function.__doc__, function
+
+
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+def test_an_action_has_examples_here(action: Action) -> None:
+    assert action.name in GOOD
+    assert any(name == action.name for name, _, _ in BAD)
+
+
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+def test_the_schema_of_the_parameters_allows_nothing_undeclared(action: Action) -> None:
+    schema = action.params_schema()
+    definition = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+    assert definition["additionalProperties"] is False
+    assert msgspec.json.encode(schema)
+
+
+@pytest.mark.parametrize(("name", "params", "named"), BAD)
+def test_bad_parameters_are_refused_and_named(name: str, params: dict[str, Any], named: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=named):
+        ACTIONS[name].decode_params(params)
+
+
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+async def test_a_plan_is_data_and_changes_nothing(action: Action, environment: Environment, systems: Systems) -> None:
+    params = action.decode_params(GOOD[action.name])
+    target = Target(action.target_kind, "main")
+    for _ in range(2):
+        plan = await action.plan(environment, target, params)
+        assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
+        assert plan.changes, "the plan sees the target"
+        assert "secret-token" not in str(plan)
+    assert systems.changes == 0
+
+
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+async def test_a_check_is_an_answer_and_changes_nothing(
+    action: Action, environment: Environment, systems: Systems
+) -> None:
+    check = await action.verify(
+        environment, Target(action.target_kind, "main"), action.decode_params(GOOD[action.name])
+    )
+    assert check.state in ("yes", "no")
+    assert check.why
+    assert systems.changes == 0
+
+
+def test_an_environment_shows_no_secrets() -> None:
+    env = Environment(
+        {"main": HttpHost("http://h", "secret-token")},
+        {"db": "postgresql://u:pa55@h/d"},
+        httpx.AsyncClient.__new__(httpx.AsyncClient),
+        asyncpg.connect,
+        _no_wait,
+    )
+    assert "secret-token" not in repr(env)
+    assert "pa55" not in repr(env)
+    assert env.redact("Bearer secret-token at postgresql://u:pa55@h/d") == "Bearer *** at postgresql://u:***@h/d"
+    assert env.allows(Target("http", "main"))
+    assert not env.allows(Target("postgres", "main"))
+    assert not env.allows(Target("docker", "main"))
