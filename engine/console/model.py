@@ -1,0 +1,154 @@
+"""What people are shown: plain data that the console pages, the JSON API and the command line share.
+
+`Store` is everything they ask of the database; `console.store` answers it from PostgreSQL. Times are event or wall
+times in milliseconds since 1970 (UTC).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Incident(Struct, frozen=True):
+    """One incident in a list. `closed_ms` is 0 while it is open."""
+
+    id: int
+    title: str
+    state: str
+    priority: str
+    severity: str
+    rule: str
+    labels: dict[str, str]
+    opened_ms: int
+    closed_ms: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody or something still has to act on it."""
+        return self.closed_ms == 0
+
+
+class TimelineEntry(Struct, frozen=True):
+    """Something that happened in an incident."""
+
+    at_ms: int
+    kind: str
+    text: str
+
+
+class Evidence(Struct, frozen=True):
+    """The answer to one question of an investigation, as a table; `note` says what there is beside rows."""
+
+    name: str
+    at_ms: int
+    question: str = ""
+    columns: list[str] = []
+    rows: list[list[str]] = []
+    note: str = ""
+
+
+class CommandView(Struct, frozen=True):
+    """A command and what became of it. `status` is an outcome, or how far it has got."""
+
+    id: str
+    step: str
+    action: str
+    target: str
+    params: dict[str, object]
+    status: str
+    reason: str
+    issued_ms: int
+    finished_ms: int = 0
+
+
+class Approval(Struct, frozen=True):
+    """A command that waits for a person. `body_sha256` is the hash of its exact bytes, which a decision names."""
+
+    command: str
+    incident: int
+    action: str
+    target: str
+    params: dict[str, object]
+    body_sha256: str
+    requested_ms: int
+    expires_ms: int
+
+
+class IncidentDetail(Struct, frozen=True):
+    """Everything on the page of one incident."""
+
+    incident: Incident
+    timeline: list[TimelineEntry]
+    evidence: list[Evidence]
+    commands: list[CommandView]
+    approvals: list[Approval]
+
+
+class Pause(Struct, frozen=True):
+    """The global switch: while paused, nothing is commanded and nothing is run."""
+
+    paused: bool
+    by: str = ""
+    since_ms: int = 0
+
+
+class AlertNow(Struct, frozen=True):
+    """An alert that is pending or firing at this moment."""
+
+    alertname: str
+    state: str
+    severity: str
+    labels: dict[str, str]
+    value: str
+    active_since_ms: int
+
+
+AlertsNow = Callable[[], Awaitable[list[AlertNow]]]
+
+
+class Decision(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person decided about one exact command."""
+
+    approve: bool
+    by: str
+    body_sha256: str
+    reason: str = ""
+
+
+class DecisionRefusedError(Exception):
+    """A decision that does not count, in words: expired, already decided, another command, unknown."""
+
+
+class Store(Protocol):
+    """What the console and the command line ask of the database."""
+
+    async def incidents(self, *, open_only: bool, limit: int) -> list[Incident]:
+        """Incidents, newest first."""
+        ...
+
+    async def incident(self, number: int) -> IncidentDetail | None:
+        """One incident whole, None if there is no such number."""
+        ...
+
+    async def report(self, number: int) -> str | None:
+        """The incident report in Markdown, None if there is no such number."""
+        ...
+
+    async def approvals(self) -> list[Approval]:
+        """Commands that wait for a person, oldest first."""
+        ...
+
+    async def decide(self, command: str, decision: Decision, now_ms: int) -> None:
+        """Take a decision; raises `DecisionRefusedError`."""
+        ...
+
+    async def pause(self) -> Pause:
+        """Whether everything is paused, and by whom."""
+        ...
+
+    async def set_pause(self, *, paused: bool, by: str, now_ms: int) -> None:
+        """Pause or resume everything."""
+        ...
