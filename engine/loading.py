@@ -88,7 +88,7 @@ def _load_text(loaded: Loaded, path: Path, text: str, namespace: str) -> None:
 
 
 def _is_runbook(path: Path, text: str) -> bool:
-    return path.parent.name == "runbooks" or any(line.startswith("runbook:") for line in text.splitlines())
+    return path.parent.name == "runbooks" or any(line.startswith("runbooks:") for line in text.splitlines())
 
 
 def _repeated_runbooks(runbooks: Iterable[Runbook]) -> Iterator[Problem]:

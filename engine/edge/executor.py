@@ -316,6 +316,7 @@ class Executor:
             executor=self.name,
             started_ms=started_ms,
             finished_ms=self._clock.now_ms(),
+            action=command.action,
         )
 
     async def _record_refusal(

@@ -23,8 +23,7 @@ from engine.core.messages import Outcome, SignedCommand, Transition, encode
 from engine.edge import approvals, control, incidents
 from engine.edge.database import Database
 from engine.edge.investigate import Investigator
-from engine.edge.settings import ResponderSettings
-from engine.response.guardrails import ModeRule, Policy
+from engine.response.guardrails import Policy
 from engine.response.incident import open_incident, respond
 from engine.response.model import (
     Alerted,
@@ -303,21 +302,6 @@ class Responder:
                 await conn.execute("update commands set sent_ms = $2 where command = $1", row["command"], now_ms)
                 sent += 1
         return sent
-
-
-def policy_of(settings: ResponderSettings) -> Policy:
-    """What the settings say about how far the responder may go alone."""
-    modes = tuple(
-        ModeRule(override.mode, override.action, override.severity, override.namespace)
-        for override in settings.overrides
-    )
-    return Policy(
-        modes=modes,
-        default_mode=settings.mode,
-        storm_targets=settings.storm_targets,
-        storm_window_ms=round(settings.storm_window_s * 1000),
-        approval_expiry_ms=round(settings.approval_expiry_s * 1000),
-    )
 
 
 def _group_key(runbook: Runbook, transition: Transition) -> str:

@@ -1,0 +1,299 @@
+"""The words of response: an incident's state, what can happen to it, and what it asks for.
+
+Everything here is plain data that can be stored as JSON. `IncidentState` says what the incident waits for and holds
+the very effect it waits on, so that after a crash `pending_effects` asks again; ids make asking twice harmless.
+
+The next module in the flow is `response.incident`, the state machine over these types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from msgspec import Struct
+
+from engine.core.messages import Command, Outcome, OutcomeStatus, Transition
+from engine.response.guardrails import Past, Policy
+from engine.response.steps import Actions, Priority, Runbook
+
+AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed"]
+Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people"]
+
+
+class AlertSeen(Struct, frozen=True):
+    """How one alert of an incident stands. `at_ms` is the event time of its last transition, named by `transition`."""
+
+    fingerprint: str
+    alertname: str
+    rule: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    value: str
+    standing: AlertStanding
+    fired_ms: int
+    at_ms: int
+    window_ms: int
+    transition: str
+    received_ms: int = 0
+
+    @property
+    def severity(self) -> str:
+        """The alert's severity label."""
+        return self.labels.get("severity", "")
+
+
+class Evidence(Struct, frozen=True):
+    """What an investigation found. Not `ok`: it could not be found out, for `error`; that is never an empty answer."""
+
+    ok: bool
+    at_ms: int
+    rows: list[dict[str, object]] = []
+    status: int | None = None
+    body: object = None
+    error: str = ""
+    truncated: bool = False
+
+
+class ActionTaken(Struct, frozen=True):
+    """A command of this incident and what became of it."""
+
+    command: Command
+    attempt: int
+    sent_ms: int
+    status: Literal["sent"] | OutcomeStatus = "sent"
+    reason: str = ""
+    finished_ms: int = 0
+
+
+# What an incident asks of the world ----------------------------------------------------------------------------------
+
+
+class PostgresQuery(Struct, frozen=True, tag="postgres"):
+    """A literal query with the values of its parameters."""
+
+    database: str
+    query: str
+    params: list[object]
+
+
+class PromqlQuery(Struct, frozen=True, tag="promql"):
+    """An instant query."""
+
+    query: str
+
+
+class HttpGet(Struct, frozen=True, tag="http"):
+    """A GET on a configured host."""
+
+    host: str
+    path: str
+
+
+class Investigate(Struct, frozen=True, tag="investigate"):
+    """Find something out; answered by `Gathered`. (incident, attempt, step) names the question."""
+
+    incident: int
+    attempt: int
+    step: str
+    query: PostgresQuery | PromqlQuery | HttpGet
+    timeout_ms: int
+    max_rows: int
+
+
+class RequestApproval(Struct, frozen=True, tag="request_approval"):
+    """Ask a person about exactly this command; answered by `Decided`."""
+
+    command: Command
+    question: str
+    expires_ms: int
+
+
+class WithdrawApproval(Struct, frozen=True, tag="withdraw_approval"):
+    """The question is no longer open."""
+
+    command: str
+    reason: str
+
+
+class Send(Struct, frozen=True, tag="send"):
+    """Send the command; answered by `Reported`."""
+
+    command: Command
+
+
+class Notice(Struct, frozen=True, tag="notice"):
+    """A notification or an escalation (`to` names people), once per `id`."""
+
+    id: str
+    incident: int
+    kind: Literal["notify", "escalate"]
+    to: tuple[str, ...]
+    priority: Priority
+    text: str
+
+
+class Note(Struct, frozen=True, tag="note"):
+    """A row of the audit and the timeline. `at_ms` is when it happened, which may be before it was noted."""
+
+    kind: str
+    text: str
+    at_ms: int
+    data: dict[str, object] = {}
+    command: str | None = None
+    actor: str = "responder"
+
+
+Effect = Investigate | RequestApproval | WithdrawApproval | Send | Notice | Note
+
+
+# What happens to an incident -----------------------------------------------------------------------------------------
+
+
+class Alerted(Struct, frozen=True):
+    """An alert changed."""
+
+    transition: Transition
+
+
+class Gathered(Struct, frozen=True):
+    """An investigation was answered."""
+
+    attempt: int
+    step: str
+    evidence: Evidence
+
+
+class Decided(Struct, frozen=True):
+    """A person approved or denied a command."""
+
+    command: str
+    approved: bool
+    by: str
+
+
+class Reported(Struct, frozen=True):
+    """A command has an outcome."""
+
+    outcome: Outcome
+
+
+class TimerDue(Struct, frozen=True):
+    """`wake_ms` may have come."""
+
+
+class Operated(Struct, frozen=True):
+    """A person acknowledges, closes or comments."""
+
+    kind: Literal["acknowledge", "close", "note"]
+    by: str
+    text: str = ""
+
+
+Event = Alerted | Gathered | Decided | Reported | TimerDue | Operated
+
+
+# The incident --------------------------------------------------------------------------------------------------------
+
+
+class Awaiting(Struct, frozen=True):
+    """What an incident waits for, until when at most, and the effect that it waits on."""
+
+    kind: Waiting = "nothing"
+    due_ms: int | None = None
+    asked: Investigate | RequestApproval | Send | None = None
+
+
+class IncidentState(Struct, frozen=True):
+    """Everything an incident is. Times are wall clock except those of alerts.
+
+    `attempt` counts runs of the runbook (an incident opened again starts the next), `trail` lists the steps of the
+    present run. `escalation_level` is how many levels of the chain were told.
+    """
+
+    id: int
+    runbook: str
+    group: dict[str, str]
+    status: Literal["open", "resolved", "closed"]
+    priority: Priority
+    severity: str
+    opened_ms: int
+    trigger: str
+    alerts: dict[str, AlertSeen]
+    attempt: int = 1
+    step: str = ""
+    trail: list[str] = []
+    awaiting: Awaiting = Awaiting()
+    evidence: dict[str, Evidence] = {}
+    actions: list[ActionTaken] = []
+    cause: str = ""
+    ineffective: bool = False
+    escalated_reason: str = ""
+    escalation_level: int = 0
+    escalation_due_ms: int | None = None
+    acknowledged_by: str = ""
+    acknowledged_ms: int | None = None
+    resolved_ms: int | None = None
+    resolution: str = ""
+
+    @property
+    def wake_ms(self) -> int | None:
+        """When a `TimerDue` is wanted next."""
+        times = [t_ms for t_ms in (self.awaiting.due_ms, self.escalation_due_ms) if t_ms is not None]
+        return min(times, default=None) if self.status == "open" else None
+
+    @property
+    def alert(self) -> AlertSeen:
+        """The alert that opened the incident."""
+        return self.alerts[self.trigger]
+
+
+class Decision(Struct, frozen=True):
+    """The next state, and what to do, in order. An event that changes nothing has no effects."""
+
+    state: IncidentState
+    effects: list[Effect]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the state machine may know beside its state. `runbook` None: the incident's runbook is no longer loaded."""
+
+    now_ms: int
+    runbook: Runbook | None
+    actions: Actions = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    history: tuple[Past, ...] = ()
+    paused: bool = False
+    mark: Literal["live", "replay"] = "live"
+
+
+def pending_effects(state: IncidentState) -> list[Investigate | RequestApproval | Send]:
+    """What has to be asked again after a restart; asking twice is harmless."""
+    asked = state.awaiting.asked
+    return [asked] if asked is not None and state.status == "open" else []
+
+
+def scope_of(state: IncidentState) -> Mapping[str, object]:
+    """The names that conditions and texts of a runbook see."""
+    alert = state.alert
+    found = {name: _plain(evidence) for name, evidence in state.evidence.items()}
+    return {
+        **found,
+        "labels": alert.labels,
+        "alert": {
+            "name": alert.alertname,
+            "severity": state.severity,
+            "value": alert.value,
+            "annotations": alert.annotations,
+            "fired_ms": alert.fired_ms,
+            "window_ms": alert.window_ms,
+            "count": len(state.alerts),
+        },
+        "incident": {"id": state.id, "priority": state.priority, "opened_ms": state.opened_ms},
+    }
+
+
+def _plain(evidence: Evidence) -> dict[str, object]:
+    return {"rows": evidence.rows, "status": evidence.status, "body": evidence.body, "truncated": evidence.truncated}

@@ -1,0 +1,101 @@
+"""Reading the parts of a runbook file: every part either gives its value or says what is wrong and where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from engine.core import duration
+from engine.core.diagnostics import Document, Path, Problem
+from engine.response.conditions import Condition, Text, TextError, condition, template
+from engine.response.steps import Actions
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass
+class Reader:
+    """One document being read, and what was found wrong with it so far."""
+
+    document: Document
+    actions: Actions
+    problems: list[Problem] = field(default_factory=list)
+
+    def refuse(self, path: Path, message: str, *, key: bool = False) -> None:
+        """Note a problem."""
+        self.problems.append(self.document.problem(path, message, key=key))
+
+    def mapping(self, path: Path, item: object, what: str, known: Iterable[str]) -> Mapping[str, object]:
+        """A mapping of known keys; unknown ones are refused."""
+        if not isinstance(item, dict):
+            self.refuse(path, f"{what} is a mapping")
+            return {}
+        names = sorted(known)
+        for key in item:
+            if key not in names:
+                self.refuse((*path, key), f"unknown key {key!r} in {what}; known: {', '.join(names)}", key=True)
+        return item
+
+    def string(self, path: Path, item: object, what: str) -> str:
+        """A text that must be there; "" when it is not."""
+        if not isinstance(item, str) or not item.strip():
+            self.refuse(path, f"{what} is a text that is not empty")
+            return ""
+        return item
+
+    def strings(self, path: Path, item: object, what: str) -> tuple[str, ...]:
+        """A list of texts (one text is a list of one)."""
+        if isinstance(item, str):
+            item = [item]
+        if not isinstance(item, list):
+            self.refuse(path, f"{what} is a text or a list of texts")
+            return ()
+        return tuple(self.string((*path, i), part, what) for i, part in enumerate(item))
+
+    def duration_ms(self, path: Path, item: object, default_ms: int) -> int:
+        """A duration as in rule files, `default_ms` when it is not given."""
+        if item is None:
+            return default_ms
+        try:
+            return duration.parse_ms(str(item))
+        except ValueError as error:
+            self.refuse(path, str(error))
+            return default_ms
+
+    def count(self, path: Path, item: object, default: int, most: int = 1_000_000) -> int:
+        """A whole number from 1, `default` when it is not given."""
+        if item is None:
+            return default
+        if not isinstance(item, int) or isinstance(item, bool) or not 1 <= item <= most:
+            self.refuse(path, f"is a whole number from 1 to {most}, not {item!r}")
+            return default
+        return item
+
+    def text(self, path: Path, item: object, what: str) -> Text:
+        """A Jinja text."""
+        raw = self.string(path, item, what)
+        try:
+            return template(raw)
+        except TextError as error:
+            self._refuse_inside(path, error)
+            return Text("")
+
+    def condition(self, path: Path, item: object, what: str) -> Condition | None:
+        """A CEL expression; YAML's own true, false and numbers are taken as such."""
+        if isinstance(item, bool):
+            item = str(item).lower()
+        elif isinstance(item, int | float):
+            item = repr(item)
+        raw = self.string(path, item, what)
+        if not raw:
+            return None
+        try:
+            return condition(raw)
+        except TextError as error:
+            self._refuse_inside(path, error)
+            return None
+
+    def _refuse_inside(self, path: Path, error: TextError) -> None:
+        line, column = self.document.inside(path, error.line, error.column)
+        self.problems.append(Problem(self.document.file, line, column, error.message))

@@ -1,0 +1,270 @@
+"""Runs the steps of a runbook inside a turn, until one has to wait.
+
+```
+ investigate ──evidence──┐
+ decide ─────────────────┤
+ act ──(approval)─outcome┼──> following step ... ──> end: resolved, or people
+ wait, verify ──timer────┤
+ notify, escalate ───────┘          anything that does not work out: its named step, else escalate
+```
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from engine.core.messages import Command
+from engine.response.commands import CommandError, is_empty, make_command
+from engine.response.conditions import RenderError
+from engine.response.guardrails import Request, Verdict, check
+from engine.response.model import (
+    ActionTaken,
+    Awaiting,
+    HttpGet,
+    Investigate,
+    Notice,
+    PostgresQuery,
+    PromqlQuery,
+    RequestApproval,
+    Send,
+    scope_of,
+)
+from engine.response.steps import END, Act, Decide, Escalate, HttpSource, Notify, PostgresSource, Step, Verify, Wait
+from engine.response.steps import Investigate as InvestigateStep
+from engine.response.turn import Turn
+
+
+def go(turn: Turn, name: str | None, reason: str = "", text: str = "") -> None:
+    """Go on at a step; at None, which is where no step was named for a failure, escalate for `reason`."""
+    following = name
+    while following is not None and following != END:
+        runbook = turn.context.runbook
+        step = runbook.step(following) if runbook else None
+        if step is None:
+            turn.escalate("runbook_changed", f"the runbook has no step {following!r} any more")
+            return
+        turn.set(step=step.name, trail=[*turn.state.trail, step.name])
+        entered = _enter(turn, step)
+        if entered is None:
+            return
+        following = entered
+    if following == END:
+        finish(turn)
+    else:
+        turn.escalate(reason, text)
+
+
+def finish(turn: Turn) -> None:
+    """The steps are through."""
+    if turn.all_cleared():
+        turn.resolve("verified" if turn.has_acted() else "cleared", "all alerts are cleared")
+    elif turn.state.escalated_reason:
+        turn.set(awaiting=Awaiting("people"))
+    elif turn.has_acted():
+        turn.escalate("still_firing", "the steps are through and the alert is not cleared")
+    else:
+        turn.set(awaiting=Awaiting("clear"))
+
+
+def _enter(turn: Turn, step: Step) -> str | None:
+    """Do a step: the next step's name, or None when the turn ends here."""
+    body = step.body
+    if isinstance(body, InvestigateStep):
+        investigate(turn, step, body)
+        return None
+    if isinstance(body, Act):
+        return _act(turn, step, body)
+    if isinstance(body, Wait):
+        turn.note("step.waits", f"{step.name}: waits {body.duration_ms} ms")
+        turn.set(awaiting=Awaiting("wait", turn.now_ms + body.duration_ms))
+        return None
+    if isinstance(body, Verify):
+        _watch(turn, step, body)
+        return None
+    try:
+        return _say(turn, step, body)
+    except RenderError as error:
+        turn.escalate("condition_failed", f"{step.name}: {error}")
+        return None
+
+
+def _say(turn: Turn, step: Step, body: Decide | Notify | Escalate) -> str:
+    scope = scope_of(turn.state)
+    if isinstance(body, Decide):
+        return _decide(turn, step, body)
+    text = body.text.render(scope)
+    if isinstance(body, Notify):
+        mark = f"{turn.state.id}-{turn.state.attempt}-{step.name}"
+        turn.note("incident.notified", text, step=step.name)
+        turn.effects.append(Notice(mark, turn.state.id, "notify", (), turn.state.priority, text))
+    else:
+        runbook = turn.context.runbook
+        first = runbook.escalation[0].to if runbook and runbook.escalation else ()
+        turn.tell(step.name, text, body.to or first)
+    return step.following
+
+
+def _decide(turn: Turn, step: Step, body: Decide) -> str:
+    scope = scope_of(turn.state)
+    for branch in body.branches:
+        if branch.condition is None or branch.condition.holds(scope):
+            because = branch.because.render(scope) if branch.because else ""
+            if because:
+                turn.set(cause=because)
+            why = branch.condition.text if branch.condition else "otherwise"
+            text = f"{step.name}: {because or why} -> {branch.target}"
+            turn.note("step.decided", text, step=step.name, condition=why, then=branch.target, because=because)
+            return branch.target
+    return step.following
+
+
+def investigate(turn: Turn, step: Step, body: InvestigateStep) -> None:
+    """Ask a step's question."""
+    source, state = body.source, turn.state
+    query: PostgresQuery | PromqlQuery | HttpGet
+    try:
+        if isinstance(source, PostgresSource):
+            scope = scope_of(state)
+            query = PostgresQuery(source.database, source.query, [p.value(scope) for p in source.params])
+        elif isinstance(source, HttpSource):
+            query = HttpGet(source.host, source.path)
+        else:
+            query = PromqlQuery(source.query)
+    except RenderError as error:
+        go(turn, body.on_failure, "investigation_failed", f"{step.name}: {error}")
+        return
+    asked = Investigate(state.id, state.attempt, step.name, query, body.timeout_ms, body.max_rows)
+    turn.effects.append(asked)
+    turn.set(awaiting=Awaiting("evidence", asked=asked))
+
+
+def _watch(turn: Turn, step: Step, body: Verify) -> None:
+    state = turn.state
+    stabilisation_ms = body.stabilisation_ms if body.stabilisation_ms is not None else turn.limits.stabilisation_ms
+    done_ms = max([turn.now_ms, *(a.finished_ms for a in state.actions if a.attempt == state.attempt)])
+    window_ms = max(alert.window_ms for alert in state.alerts.values())
+    due_ms = done_ms + window_ms + stabilisation_ms
+    text = f"{step.name}: judges after the rule's window ({window_ms} ms) and stabilisation ({stabilisation_ms} ms)"
+    turn.note("verify.waits", text, step=step.name, due_ms=due_ms)
+    turn.set(awaiting=Awaiting("verify", due_ms))
+
+
+def judge(turn: Turn, step: Step, body: Verify) -> None:
+    """The time of a verification has come: look at the alerts, then at fresh evidence if it is asked for."""
+    lost = turn.unknown()
+    if lost:
+        verify_failed(turn, step, body, "no_data", f"inconclusive, not repaired: {lost}")
+    elif not turn.all_cleared():
+        verify_failed(turn, step, body, "still_firing", "the alert still fires")
+    elif body.fresh is not None:
+        investigate(turn, step, body.fresh)
+    else:
+        expect(turn, step, body)
+
+
+def expect(turn: Turn, step: Step, body: Verify) -> None:
+    """The last part of a verification: the condition on the evidence."""
+    if body.expect is not None:
+        try:
+            holds = body.expect.holds(scope_of(turn.state))
+        except RenderError as error:
+            verify_failed(turn, step, body, "expect_failed", str(error))
+            return
+        if not holds:
+            verify_failed(turn, step, body, "expect_failed", f"`{body.expect.text}` does not hold")
+            return
+    turn.note("verify.succeeded", f"{step.name}: the alert is cleared and stays so", step=step.name)
+    go(turn, step.following)
+
+
+def verify_failed(turn: Turn, step: Step, body: Verify, reason: str, text: str) -> None:
+    """What was done did not help: from here on nothing happens without a person."""
+    turn.note("verify.failed", f"{step.name}: {text}", step=step.name, reason=reason)
+    turn.set(ineffective=True)
+    go(turn, body.on_failure, f"ineffective_{reason}", f"what was done did not help: {text}")
+
+
+def _act(turn: Turn, step: Step, act: Act) -> str | None:
+    if not turn.any_firing():
+        # Seldom reached: an alert that ends while the incident waits ends the run at once, see `incident`.
+        lost = turn.unknown()
+        if lost:
+            turn.escalate("no_data", f"not acting on vanished data: {lost}")
+        elif turn.state.ineffective:
+            turn.escalate("ineffective", "the alert is cleared, but what was done did not help; not acting again")
+        else:
+            turn.settle("cleared before acting")
+        return None
+    scope = dict(scope_of(turn.state))
+    try:
+        if act.subject is not None:
+            scope["subject"] = act.subject.value(scope)
+            if is_empty(scope["subject"]):
+                turn.note("command.nothing_to_do", f"{step.name}: there is nothing to act on", step=step.name)
+                if act.on_empty is None:
+                    turn.escalate("empty_target", f"{step.name}: there is nothing to act on")
+                return act.on_empty
+        command = make_command(turn.state, step, act, scope, turn.context)
+        question = act.question.render(scope) if act.question else ""
+    except (RenderError, CommandError) as error:
+        turn.escalate("no_command", f"{step.name}: {error}")
+        return None
+    _submit(turn, act, command, question)
+    return None
+
+
+def verdict(turn: Turn, act: Act, command: Command, *, approved: bool) -> Verdict:
+    """What the guardrails say about a command of this incident."""
+    declared = turn.context.actions.get(act.action)
+    # A repair that did not help may not be followed by another one without a person.
+    strict = act.question is not None or turn.state.ineffective
+    request = Request(
+        command=command,
+        attempt=turn.state.attempt,
+        namespace=command.namespace,
+        destructive=declared.destructive if declared else True,
+        cooldown_ms=turn.limits.cooldown_ms,
+        budget_per_hour=turn.limits.budget_per_hour,
+        mode="approve" if strict and act.mode == "auto" else act.mode,
+        approved=approved,
+    )
+    return check(request, turn.context.policy, turn.context.history, turn.context.paused, turn.now_ms)
+
+
+def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
+    said = verdict(turn, act, command, approved=False)
+    what = f"{command.action} on {command.target.key()}"
+    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
+    if said.decision == "refuse":
+        turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
+        turn.escalate(said.reason, f"{what} was refused: {said.detail}")
+    elif said.decision == "observe":
+        turn.note("command.observed", f"would do {what} ({said.reason})", command=command.id, **data)
+        turn.escalate("observe", f"observing only; would have done {what}")
+    elif said.decision == "approve":
+        expires_ms = turn.now_ms + max(act.expires_ms, turn.context.policy.approval_expiry_ms)
+        command = replace(command, expires_ms=expires_ms)
+        asked = RequestApproval(command, question or f"{what}?", expires_ms)
+        turn.note(
+            "command.held",
+            f"waits for a person: {what} ({said.reason})",
+            command=command.id,
+            expires_ms=expires_ms,
+            **data,
+        )
+        turn.effects.append(asked)
+        turn.set(awaiting=Awaiting("approval", expires_ms, asked))
+    else:
+        send(turn, command, said.reason)
+
+
+def send(turn: Turn, command: Command, why: str) -> None:
+    """Send a command that the guardrails let through."""
+    text = f"sent: {command.action} on {command.target.key()} ({why})"
+    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": why}
+    turn.note("command.sent", text, command=command.id, **data)
+    asked = Send(command)
+    turn.effects.append(asked)
+    due_ms = command.expires_ms + turn.context.policy.outcome_grace_ms
+    taken = ActionTaken(command, turn.state.attempt, turn.now_ms)
+    turn.set(awaiting=Awaiting("outcome", due_ms, asked), actions=[*turn.state.actions, taken])

@@ -1,0 +1,187 @@
+"""Runbook files (YAML), checked whole: `load_runbooks` gives the runbooks or every problem of the file at once.
+
+```yaml
+runbooks:
+  - name: PolicyViolationSpike
+    match: ['alertname="PolicyViolationSpike"']     # as an Alertmanager route; all must hold
+    priority: P2                                    # or {critical: P0, default: P2}, or a CEL text
+    group_by: [namespace]                           # one incident per runbook and group
+    limits: {cooldown: 10m, budget_per_hour: 5, stabilisation: 30s, reopen: 10m}
+    escalation: [{to: on-call}, {to: manager@example.org, after: 15m}]
+    summary: "Policy violations in {{ labels.namespace }}"
+    follow_up: ["Review the rate limits per user"]
+    steps: [...]                                    # see `response.runbook_steps`
+```
+
+Texts are Jinja, conditions CEL (`response.conditions`). What is not supported yet is refused, not ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from engine.core.diagnostics import Path, Problem, load_yaml
+from engine.core.labels import Matcher, MatcherSet, MatchOp
+from engine.response.conditions import Condition
+from engine.response.reader import NAME, Reader
+from engine.response.runbook_check import check_runbook
+from engine.response.runbook_steps import read_steps
+from engine.response.steps import Actions, EscalationLevel, Limits, Priority, Runbook
+
+__all__ = ["Runbook", "load_runbooks", "parse_matcher"]
+
+_KEYS = ("name", "match", "priority", "group_by", "limits", "escalation", "summary", "follow_up", "steps")
+_LIMITS = ("cooldown", "budget_per_hour", "stabilisation", "reopen")
+_PRIORITIES: tuple[Priority, ...] = ("P0", "P1", "P2", "P3")
+_OPERATORS: tuple[MatchOp, ...] = ("=~", "!~", "!=", "=")
+_MATCHER = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|([^\s"{},]*))\s*')
+
+
+def load_runbooks(text: str, file: str, *, actions: Actions) -> tuple[list[Runbook], list[Problem]]:
+    """The runbooks of one file, and every problem found, sorted. A file with an error yields no runbooks.
+
+    `actions` are the declarations of the actions that there are, by name (`engine.actions.load_actions()`).
+    """
+    documents, problems = load_yaml(text, file)
+    runbooks: list[Runbook] = []
+    for document in documents:
+        if document.data is None:
+            continue
+        reader = Reader(document, actions)
+        runbooks += _read_document(reader)
+        problems += reader.problems
+    if any(problem.severity == "error" for problem in problems):
+        return [], sorted(set(problems))
+    return runbooks, sorted(problems)
+
+
+def _read_document(reader: Reader) -> list[Runbook]:
+    data = reader.document.data
+    items = data.get("runbooks") if isinstance(data, dict) else None
+    if not isinstance(items, list):
+        reader.refuse((), "a runbook file is a mapping with a list under `runbooks`")
+        return []
+    reader.mapping((), data, "a runbook file", ("runbooks",))
+    names: set[str] = set()
+    out = []
+    for i, item in enumerate(items):
+        path: Path = ("runbooks", i)
+        runbook = _read_runbook(reader, path, item)
+        if runbook.name in names:
+            reader.refuse((*path, "name"), f"runbook {runbook.name!r} stands in this file twice")
+        names.add(runbook.name)
+        check_runbook(reader, path, runbook)
+        out.append(runbook)
+    return out
+
+
+def _read_runbook(reader: Reader, path: Path, item: object) -> Runbook:
+    data = reader.mapping(path, item, "a runbook", _KEYS)
+    name = reader.string((*path, "name"), data.get("name"), "`name` of a runbook")
+    follow_up = data.get("follow_up", [])
+    if not isinstance(follow_up, list):
+        reader.refuse((*path, "follow_up"), "`follow_up` is a list of texts")
+        follow_up = []
+    summary = data.get("summary", "{{ alert.name }}")
+    return Runbook(
+        name=name,
+        match=_read_match(reader, (*path, "match"), data.get("match")),
+        priority=_read_priority(reader, (*path, "priority"), data.get("priority")),
+        group_by=_read_group_by(reader, (*path, "group_by"), data.get("group_by", [])),
+        limits=_read_limits(reader, (*path, "limits"), data.get("limits", {})),
+        escalation=_read_escalation(reader, (*path, "escalation"), data.get("escalation")),
+        summary=reader.text((*path, "summary"), summary, "`summary`"),
+        follow_up=tuple(
+            reader.text((*path, "follow_up", i), part, "an item of `follow_up`") for i, part in enumerate(follow_up)
+        ),
+        steps=read_steps(reader, (*path, "steps"), data.get("steps")),
+        file=reader.document.file,
+        line=reader.document.at(path)[0],
+    )
+
+
+def _read_match(reader: Reader, path: Path, item: object) -> MatcherSet:
+    matchers = []
+    texts = reader.strings(path, item, "`match`")
+    if not texts and isinstance(item, list):
+        reader.refuse(path, '`match` needs a matcher; to take every alert write alertname=~".+"')
+    for i, text in enumerate(texts):
+        where = (*path, i) if isinstance(item, list) else path
+        try:
+            matcher = parse_matcher(text)
+            MatcherSet([matcher])
+            matchers.append(matcher)
+        except ValueError as error:
+            reader.refuse(where, str(error))
+    return MatcherSet(matchers)
+
+
+def parse_matcher(text: str) -> Matcher:
+    """A matcher as Alertmanager writes it: `job="a"`, `job!="a"`, `job=~"a.*"`, `job!~"a.*"`. Raises `ValueError`."""
+    found = _MATCHER.fullmatch(text)
+    if found is None:
+        raise ValueError(f'not a matcher: {text!r} (write it like severity="critical" or job=~"aureus-.*")')
+    op = next(known for known in _OPERATORS if known == found[2])
+    quoted = found[3]
+    value = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], quoted) if quoted is not None else found[4]
+    if quoted is not None and op in ("=~", "!~"):
+        value = re.sub(r'\\(["\\])', r"\1", quoted)
+    return Matcher(found[1], op, value)
+
+
+def _read_priority(reader: Reader, path: Path, item: object) -> Priority | Mapping[str, Priority] | Condition:
+    if isinstance(item, dict):
+        out = {key: _priority(reader, (*path, key), value) for key, value in item.items()}
+        if "default" not in out:
+            reader.refuse(path, "`priority` per severity needs a `default`")
+        return out
+    if isinstance(item, str) and item not in _PRIORITIES and not re.fullmatch(r"P\w*", item):
+        return reader.condition(path, item, "`priority`") or "P2"
+    return _priority(reader, path, item)
+
+
+def _priority(reader: Reader, path: Path, item: object) -> Priority:
+    for known in _PRIORITIES:
+        if item == known:
+            return known
+    reader.refuse(path, f"a priority is P0, P1, P2 or P3 (or per severity, or CEL), not {item!r}")
+    return "P2"
+
+
+def _read_group_by(reader: Reader, path: Path, item: object) -> tuple[str, ...]:
+    names = reader.strings(path, item, "`group_by`")
+    for i, name in enumerate(names):
+        if name and not NAME.fullmatch(name):
+            reader.refuse((*path, i), f"{name!r} is not the name of a label")
+    return names
+
+
+def _read_limits(reader: Reader, path: Path, item: object) -> Limits:
+    data = reader.mapping(path, item, "`limits`", _LIMITS)
+    given = Limits()
+    return Limits(
+        cooldown_ms=reader.duration_ms((*path, "cooldown"), data.get("cooldown"), given.cooldown_ms),
+        budget_per_hour=reader.count((*path, "budget_per_hour"), data.get("budget_per_hour"), given.budget_per_hour),
+        stabilisation_ms=reader.duration_ms(
+            (*path, "stabilisation"), data.get("stabilisation"), given.stabilisation_ms
+        ),
+        reopen_ms=reader.duration_ms((*path, "reopen"), data.get("reopen"), given.reopen_ms),
+    )
+
+
+def _read_escalation(reader: Reader, path: Path, item: object) -> tuple[EscalationLevel, ...]:
+    if not isinstance(item, list) or not item:
+        reader.refuse(path, "`escalation` is a list with at least one level, e.g. [{to: on-call}]")
+        return ()
+    levels = []
+    for i, part in enumerate(item):
+        where = (*path, i)
+        data = reader.mapping(where, part, "a level of `escalation`", ("to", "after"))
+        if i and "after" not in data:
+            reader.refuse(where, "a later level of `escalation` says `after` how long without acknowledgement")
+        if not i and "after" in data:
+            reader.refuse((*where, "after"), "the first level of `escalation` is told at once", key=True)
+        to = reader.strings((*where, "to"), data.get("to"), "`to`")
+        levels.append(EscalationLevel(to, reader.duration_ms((*where, "after"), data.get("after"), 0)))
+    return tuple(levels)

@@ -1,0 +1,224 @@
+"""What a runbook is once its file was read and checked: plain, compiled, immutable.
+
+Steps stand in a list and only ever go forward (a step may name a later one), so every run of a runbook ends.
+The next module in the flow is `response.incident`, which runs the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from engine.core.labels import Labels, MatcherSet
+from engine.response.conditions import Condition, Text
+
+END = "end"
+
+Mode = Literal["observe", "approve", "auto"]
+Priority = Literal["P0", "P1", "P2", "P3"]
+
+
+class ActionDeclaration(Protocol):
+    """What an action says about itself; the modules in `engine/actions` each have one as `ACTION`."""
+
+    @property
+    def name(self) -> str:
+        """E.g. `http.request`."""
+
+    @property
+    def target_kind(self) -> str:
+        """The kind of its targets, e.g. `http`."""
+
+    @property
+    def params(self) -> type[Struct]:
+        """The type of its parameters."""
+
+    @property
+    def destructive(self) -> bool:
+        """Whether it changes something that people would miss."""
+
+
+Actions = Mapping[str, ActionDeclaration]
+
+
+@dataclass(frozen=True)
+class PostgresSource:
+    """Rows of a read-only query. `query` is literal; `params` are the values of $1, $2, ..."""
+
+    database: str
+    query: str
+    params: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class PromqlSource:
+    """The instant vector of a literal query: rows of {"labels": {...}, "value": number}."""
+
+    query: str
+
+
+@dataclass(frozen=True)
+class HttpSource:
+    """The answer to GET of a literal path on a host of the allow-list: `status` and `body`."""
+
+    host: str
+    path: str
+
+
+Source = PostgresSource | PromqlSource | HttpSource
+
+
+@dataclass(frozen=True)
+class Investigate:
+    """Gather evidence under the step's name; without an answer go to `on_failure`."""
+
+    source: Source
+    timeout_ms: int
+    max_rows: int
+    on_failure: str | None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A way out of a decision. `because` is kept as the root cause that was found."""
+
+    condition: Condition | None
+    target: str
+    because: Text | None
+
+
+@dataclass(frozen=True)
+class Decide:
+    """Take the first branch whose condition holds; the last one has none."""
+
+    branches: tuple[Branch, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A parameter that CEL computes, and that keeps its type."""
+
+    condition: Condition
+
+
+ParamTree = None | bool | int | float | Text | Value | tuple["ParamTree", ...] | Mapping[str, "ParamTree"]
+
+
+@dataclass(frozen=True)
+class Act:
+    """Send a command, or (`question`) ask a person for it. An empty subject means nothing to do."""
+
+    action: str
+    target: Text
+    params: Mapping[str, ParamTree]
+    subject: Condition | None
+    mode: Mode
+    expires_ms: int
+    question: Text | None
+    on_empty: str | None
+    on_failure: str | None
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Do nothing for a while."""
+
+    duration_ms: int
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Judge after the rule's window and the stabilisation: is the alert cleared, and does `expect` hold on `fresh`?"""
+
+    stabilisation_ms: int | None
+    fresh: Investigate | None
+    expect: Condition | None
+    on_failure: str | None
+
+
+@dataclass(frozen=True)
+class Notify:
+    """Write a notification."""
+
+    text: Text
+
+
+@dataclass(frozen=True)
+class Escalate:
+    """Hand the incident to people, and go on. No `to`: the first of the runbook's escalation chain."""
+
+    to: tuple[str, ...]
+    text: Text
+
+
+Body = Investigate | Decide | Act | Wait | Verify | Notify | Escalate
+
+
+@dataclass(frozen=True)
+class Step:
+    """A named step; `following` is where it goes when all is well (`end`: nowhere)."""
+
+    name: str
+    body: Body
+    following: str
+
+
+@dataclass(frozen=True)
+class EscalationLevel:
+    """Whom to tell, and how long after the escalation if nobody has acknowledged it by then."""
+
+    to: tuple[str, ...]
+    after_ms: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often a runbook may act, how long a repair is watched, and when an incident is opened again."""
+
+    cooldown_ms: int = 600_000
+    budget_per_hour: int = 5
+    stabilisation_ms: int = 30_000
+    reopen_ms: int = 600_000
+
+
+@dataclass(frozen=True)
+class Runbook:
+    """What to do about the alerts that `match`. `priority` is fixed, per severity, or computed."""
+
+    name: str
+    match: MatcherSet
+    priority: Priority | Mapping[str, Priority] | Condition
+    group_by: tuple[str, ...]
+    limits: Limits
+    escalation: tuple[EscalationLevel, ...]
+    summary: Text
+    follow_up: tuple[Text, ...]
+    steps: tuple[Step, ...]
+    file: str
+    line: int
+
+    def step(self, name: str) -> Step | None:
+        """The step of this name."""
+        return next((step for step in self.steps if step.name == name), None)
+
+    def later_verify(self, name: str) -> str | None:
+        """The first `verify` step after a step."""
+        after = False
+        for step in self.steps:
+            if after and isinstance(step.body, Verify):
+                return step.name
+            after = after or step.name == name
+        return None
+
+
+def route(runbooks: tuple[Runbook, ...] | list[Runbook], labels: Labels) -> Runbook | None:
+    """The first runbook whose matchers all hold."""
+    return next((runbook for runbook in runbooks if runbook.match(labels)), None)
+
+
+def group_key(runbook: Runbook, labels: Labels) -> dict[str, str]:
+    """The labels that decide which incident an alert belongs to."""
+    return {name: labels.get(name, "") for name in runbook.group_by}

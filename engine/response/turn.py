@@ -1,0 +1,173 @@
+"""One turn of an incident: the state being changed and the effects collected, with the moves every part shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from engine.response.conditions import Condition, RenderError
+from engine.response.model import (
+    ActionTaken,
+    Awaiting,
+    Context,
+    Decision,
+    Effect,
+    IncidentState,
+    Note,
+    Notice,
+    RequestApproval,
+    WithdrawApproval,
+    scope_of,
+)
+from engine.response.steps import EscalationLevel, Limits, Priority, Runbook
+
+_SEVERITY = {"critical": 3, "error": 2, "warning": 2, "info": 1}
+_PRIORITIES: tuple[Priority, ...] = ("P0", "P1", "P2", "P3")
+
+
+class Turn:
+    """Collects what one event does to an incident. The state handed in is never changed."""
+
+    def __init__(self, state: IncidentState, context: Context) -> None:
+        self.state = state
+        self.context = context
+        self.effects: list[Effect] = []
+
+    @property
+    def now_ms(self) -> int:
+        """The time of this turn."""
+        return self.context.now_ms
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the incident's runbook."""
+        return self.context.runbook.limits if self.context.runbook else Limits()
+
+    def set(self, **changes: Any) -> None:
+        """Change fields of the state."""
+        self.state = replace(self.state, **changes)
+
+    def note(self, kind: str, text: str, /, *, command: str | None = None, **data: object) -> None:
+        """Write a row of the timeline, now."""
+        self.effects.append(Note(kind, text, self.now_ms, data, command))
+
+    def decision(self) -> Decision:
+        """What came of the turn."""
+        return Decision(self.state, self.effects)
+
+    # alerts
+
+    def all_cleared(self) -> bool:
+        """Whether every alert ended because its condition did."""
+        return all(alert.standing == "cleared" for alert in self.state.alerts.values())
+
+    def any_firing(self) -> bool:
+        """Whether some alert fires."""
+        return any(alert.standing == "firing" for alert in self.state.alerts.values())
+
+    def unknown(self) -> str:
+        """Which alerts ended without being shown to be well, and how; "" if none."""
+        lost = [a for a in self.state.alerts.values() if a.standing in ("no_data", "rule_removed")]
+        return ", ".join(f"{a.alertname}: {a.standing}" for a in lost)
+
+    def has_acted(self) -> bool:
+        """Whether a command was sent in this run of the runbook."""
+        return any(action.attempt == self.state.attempt for action in self.state.actions)
+
+    # moves
+
+    def escalate(self, reason: str, text: str) -> None:
+        """Hand over to people: nothing automatic happens in this run any more."""
+        self.withdraw(reason)
+        self.tell(reason, text, self._chain(0).to)
+        self.set(awaiting=Awaiting("people"))
+
+    def tell(self, reason: str, text: str, to: tuple[str, ...]) -> None:
+        """Escalate to people without stopping the runbook."""
+        state = self.state
+        self.note("incident.escalated", text, reason=reason, to=list(to), priority=state.priority)
+        mark = f"{state.id}-{state.attempt}-{state.step}-{reason}"
+        self.effects.append(Notice(mark, state.id, "escalate", to, state.priority, text))
+        self.set(escalated_reason=reason, escalation_level=max(1, state.escalation_level))
+        self._next_level()
+
+    def raise_level(self) -> None:
+        """Nobody acknowledged in time: tell the next level of the chain."""
+        state = self.state
+        level = self._chain(state.escalation_level)
+        text = f"nobody has acknowledged; told {', '.join(level.to)}"
+        data: dict[str, object] = {"level": state.escalation_level + 1, "to": list(level.to)}
+        self.effects.append(Note("incident.escalated", text, self.now_ms, data | {"reason": "not_acknowledged"}))
+        mark = f"{state.id}-{state.attempt}-level-{state.escalation_level + 1}"
+        self.effects.append(Notice(mark, state.id, "escalate", level.to, state.priority, text))
+        self.set(escalation_level=state.escalation_level + 1)
+        self._next_level()
+
+    def _next_level(self) -> None:
+        runbook, level = self.context.runbook, self.state.escalation_level
+        if runbook is None or level >= len(runbook.escalation) or self.state.acknowledged_by:
+            self.set(escalation_due_ms=None)
+        else:
+            self.set(escalation_due_ms=self.now_ms + runbook.escalation[level].after_ms)
+
+    def _chain(self, level: int) -> EscalationLevel:
+        chain = self.context.runbook.escalation if self.context.runbook else ()
+        return chain[min(level, len(chain) - 1)] if chain else EscalationLevel((), 0)
+
+    def withdraw(self, reason: str) -> None:
+        """Take back an open question."""
+        asked = self.state.awaiting.asked
+        if isinstance(asked, RequestApproval):
+            self.effects.append(WithdrawApproval(asked.command.id, reason))
+
+    def settle(self, text: str) -> None:
+        """All alerts are cleared: watch for the stabilisation time whether it stays so."""
+        self.withdraw("alert cleared")
+        self.note("incident.cleared", text)
+        self.set(awaiting=Awaiting("settle", self.now_ms + self.limits.stabilisation_ms))
+
+    def resolve(self, resolution: str, text: str) -> None:
+        """The incident is over."""
+        self.set(
+            status="resolved",
+            resolved_ms=self.now_ms,
+            resolution=resolution,
+            awaiting=Awaiting(),
+            escalation_due_ms=None,
+        )
+        self.note("incident.resolved", text, resolution=resolution, follow_up=self._follow_up())
+
+    def _follow_up(self) -> list[str]:
+        runbook, scope, out = self.context.runbook, scope_of(self.state), []
+        for item in runbook.follow_up if runbook else ():
+            try:
+                out.append(item.render(scope))
+            except RenderError:
+                out.append(item.text)  # an action item with a gap is better than none
+        return out
+
+    def update_action(self, action: ActionTaken) -> None:
+        """Replace what is known about a command."""
+        kept = [a if a.command.id != action.command.id else action for a in self.state.actions]
+        self.set(actions=kept)
+
+
+def worst(severities: list[str]) -> str:
+    """The highest of some severities."""
+    return max(severities, key=lambda severity: _SEVERITY.get(severity, 0), default="")
+
+
+def priority_of(runbook: Runbook, severity: str, scope: Mapping[str, object]) -> Priority:
+    """The priority a runbook gives; P1 when its condition gives none."""
+    wanted = runbook.priority
+    if isinstance(wanted, Condition):
+        try:
+            value = wanted.value(scope)
+        except RenderError:
+            return "P1"
+        return next((p for p in _PRIORITIES if p == value), "P1")
+    if isinstance(wanted, Mapping):
+        return wanted.get(severity, wanted.get("default", "P2"))
+    return wanted

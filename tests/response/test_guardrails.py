@@ -1,0 +1,177 @@
+"""The guardrails as a table: each dangerous situation, and the name of its refusal."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from engine.core.messages import Command, Target
+from engine.response.guardrails import HOUR_MS, ModeRule, Past, Policy, Request, check, mode_of
+
+NOW_MS = 1_800_000_000_000
+COMMAND = Command(
+    id="this",
+    incident=9,
+    rule="g/r",
+    runbook="book",
+    step="act",
+    action="http.request",
+    target=Target("http", "openclaw"),
+    params={},
+    severity="warning",
+    issued_ms=NOW_MS,
+    expires_ms=NOW_MS + 60_000,
+)
+REQUEST = Request(COMMAND, attempt=1, namespace="aureus", destructive=True, cooldown_ms=600_000, budget_per_hour=3)
+AUTO = Policy(modes=(ModeRule("auto", "http.request"),))
+
+
+def past(ago_ms: int, target: str = "http:openclaw", status: str = "succeeded", **changes: object) -> Past:
+    given: dict[str, object] = {
+        "command": f"{target} {ago_ms}",
+        "incident": 1,
+        "attempt": 1,
+        "runbook": "book",
+        "step": "act",
+        "action": "http.request",
+        "target": target,
+        "issued_ms": NOW_MS - ago_ms,
+        "status": status,
+        "finished_ms": 0 if status == "sent" else NOW_MS - ago_ms + 1,
+    }
+    return Past(**{**given, **changes})  # type: ignore[arg-type]  # the table's columns are the fields
+
+
+def failures(*ago_ms: int, status: str = "failed") -> list[Past]:
+    return [past(ago, "http:other", status, runbook="other") for ago in ago_ms]
+
+
+SPREAD = [past(10_000, f"http:{i}", runbook="other") for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("situation", "changes", "history", "paused", "reason"),
+    [
+        ("a command of a replay", {"mark": "replay"}, [], False, "replay"),
+        ("a command past its time", {"expires_ms": NOW_MS}, [], False, "expired"),
+        ("the pause switch is on", {}, [], True, "paused"),
+        ("the same target a minute ago", {}, [past(60_000)], False, "cooldown"),
+        ("the same target just inside the cooldown", {}, [past(599_999)], False, "cooldown"),
+        ("the same step of the same run", {}, [past(1, incident=9)], False, "cooldown"),
+        ("an earlier run of the same incident", {}, [past(1, incident=9, attempt=2, step="x")], False, "cooldown"),
+        (
+            "the budget of the hour is spent",
+            {},
+            [past(i, "http:x") for i in (1, 2, HOUR_MS - 1)],
+            False,
+            "budget_spent",
+        ),
+        ("six targets within the window", {}, SPREAD, False, "storm"),
+        ("three failures in a row", {}, failures(1_000, 2_000, 3_000), False, "circuit_open"),
+        ("nobody knows about the last three", {}, failures(1, 2, 3, status="inconclusive"), False, "circuit_open"),
+        ("several reasons: the first of the table", {"mark": "replay"}, SPREAD, True, "replay"),
+    ],
+)
+def test_refuses(situation: str, changes: dict[str, object], history: list[Past], paused: bool, reason: str) -> None:
+    request = replace(REQUEST, command=replace(COMMAND, **changes))
+    verdict = check(request, AUTO, history, paused, NOW_MS)
+    assert (verdict.decision, verdict.reason) == ("refuse", reason), situation
+    assert verdict.detail
+    approved = check(replace(request, approved=True), AUTO, history, paused, NOW_MS)
+    assert approved == verdict, "an approval answers for the mode, for nothing else"
+
+
+@pytest.mark.parametrize(
+    ("situation", "history"),
+    [
+        ("nothing was done before", []),
+        ("the cooldown is over", [past(600_000)]),
+        ("another runbook, which has its own cooldown", [past(1, runbook="other")]),
+        ("another target", [past(1, "http:bridge")]),
+        ("an earlier step of the same run", [past(1, incident=9, step="limit")]),
+        ("the very same decision, made before a crash", [past(0, command="this")]),
+        ("the budget has one left", [past(700_000, "http:a"), past(700_001, "http:b")]),
+        ("an hour has passed", [past(HOUR_MS, f"http:{i}") for i in range(3)]),
+        ("five targets within the window", SPREAD[:4]),
+        ("many targets, long ago", [replace(p, issued_ms=NOW_MS - 60_000) for p in SPREAD]),
+        ("a success in between", [*failures(1_000, 3_000), past(2_000, "http:other", runbook="other")]),
+        ("two failures are not yet a pattern", failures(1_000, 2_000)),
+        ("the breaker has closed again", failures(1_800_001, 1_800_002, 1_800_003)),
+        ("commands on their way are no failures", failures(1_000, 2_000, 3_000, status="sent")),
+    ],
+)
+def test_lets_through(situation: str, history: list[Past]) -> None:
+    assert check(REQUEST, AUTO, history, False, NOW_MS).decision == "send", situation
+
+
+def test_a_cooldown_of_the_installation_holds_for_every_runbook() -> None:
+    policy = replace(AUTO, cooldown_ms=30_000)
+    assert check(REQUEST, policy, [past(29_999, runbook="other")], False, NOW_MS).reason == "cooldown"
+    assert check(REQUEST, policy, [past(30_000, runbook="other")], False, NOW_MS).decision == "send"
+
+
+@pytest.mark.parametrize(
+    ("policy", "destructive", "runbook_mode", "mode"),
+    [
+        (Policy(), True, "auto", "approve"),
+        (Policy(), False, "auto", "approve"),
+        (Policy(default_mode="auto"), True, "auto", "approve"),
+        (Policy(default_mode="auto"), False, "auto", "auto"),
+        (Policy(default_mode="observe"), True, "auto", "observe"),
+        (AUTO, True, "auto", "auto"),
+        (AUTO, True, "approve", "approve"),
+        (AUTO, True, "observe", "observe"),
+        (Policy(modes=(ModeRule("observe", "*"),)), True, "auto", "observe"),
+        (Policy(modes=(ModeRule("auto", "http.*"),)), True, "auto", "auto"),
+        (Policy(modes=(ModeRule("auto", severity="critical"),)), True, "auto", "approve"),
+        (Policy(modes=(ModeRule("auto", severity="warning"),)), True, "auto", "auto"),
+        (Policy(modes=(ModeRule("auto", namespace="other"),)), True, "auto", "approve"),
+        (Policy(modes=(ModeRule("auto", namespace="aureus"),)), True, "auto", "auto"),
+        (Policy(modes=(ModeRule("approve", severity="warning"), ModeRule("auto"))), True, "auto", "approve"),
+    ],
+)
+def test_the_mode_is_the_strictest_of_policy_and_runbook(
+    policy: Policy, destructive: bool, runbook_mode: str, mode: str
+) -> None:
+    request = replace(REQUEST, destructive=destructive, mode=runbook_mode)
+    assert mode_of(request, policy)[0] == mode
+
+
+commands_before = st.lists(
+    st.builds(
+        past,
+        st.integers(0, 2 * HOUR_MS),
+        st.sampled_from([f"http:{name}" for name in "abcdefg"] + ["http:openclaw"]),
+        st.sampled_from(["sent", "succeeded", "failed", "inconclusive", "refused"]),
+        incident=st.integers(1, 9),
+        attempt=st.integers(1, 2),
+        step=st.sampled_from(["act", "limit"]),
+        runbook=st.sampled_from(["book", "other"]),
+    ),
+    max_size=12,
+    unique_by=lambda p: p.command,
+)
+
+
+@given(commands_before, st.randoms(use_true_random=False))
+def test_the_order_of_the_history_does_not_matter(history: list[Past], chance: random.Random) -> None:
+    shuffled = list(history)
+    chance.shuffle(shuffled)
+    assert check(REQUEST, AUTO, shuffled, False, NOW_MS) == check(REQUEST, AUTO, history, False, NOW_MS)
+
+
+@given(commands_before)
+def test_pausing_never_lets_more_through(history: list[Past]) -> None:
+    assert check(REQUEST, AUTO, history, True, NOW_MS).decision == "refuse"
+
+
+@given(commands_before)
+def test_more_commands_on_their_way_never_let_more_through(history: list[Past]) -> None:
+    before = check(REQUEST, AUTO, history, False, NOW_MS)
+    after = check(REQUEST, AUTO, [*history, past(5, "http:openclaw", "sent")], False, NOW_MS)
+    if before.decision == "refuse":
+        assert after.decision == "refuse"
