@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer
 
 from engine.console.model import AlertNow
 from engine.core.messages import Transition, decode_transition
-from engine.edge.broker import client_options
+from engine.edge.broker import client_options, fetch_wait_ms
 from engine.edge.settings import KafkaSettings
 from engine.flow import ALERTS
 
@@ -24,7 +24,7 @@ class AlertsNow:
             bootstrap_servers=bootstrap,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
-            fetch_max_wait_ms=settings.fetch_wait_ms,
+            fetch_max_wait_ms=fetch_wait_ms(settings),
             **client_options(settings),
         )
         self._active: dict[tuple[str, str], Transition] = {}

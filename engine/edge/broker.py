@@ -1,8 +1,8 @@
 """The Kafka that Sentinel meets on: a URL from the settings, or the embedded broker.
 
 The embedded broker is librdkafka's own cluster, in this process: the real protocol on a loopback port, nothing to
-install. It is for trying and testing: it forgets everything when the process ends, keeps at most 5 MB or 100,000
-messages a partition, and has no CreateTopics. The program says so when it starts one.
+install. It is for trying and testing: it forgets everything when the process ends, keeps about 5 MB of compressed
+messages a partition, serves one worker of a role, and has no CreateTopics. The program says so when it starts one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from engine.flow import Topic
 log = structlog.get_logger(__name__)
 
 START_TIMEOUT_S = 15
+EMBEDDED_FETCH_WAIT_MS = 20
 
 
 class BrokerError(Exception):
@@ -46,6 +47,11 @@ async def open_broker(settings: KafkaSettings) -> AsyncIterator[str]:
     )
     yield bootstrap
     producer.flush(0)  # the cluster lives as long as its producer
+
+
+def fetch_wait_ms(settings: KafkaSettings) -> int:
+    """How long an empty fetch may wait. The embedded broker holds it for all of that time even when data arrives."""
+    return settings.fetch_wait_ms if settings.url else min(settings.fetch_wait_ms, EMBEDDED_FETCH_WAIT_MS)
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:

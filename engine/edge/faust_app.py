@@ -27,9 +27,9 @@ from faust.exceptions import ProducerSendError
 from faust.transport.drivers import aiokafka as driver
 
 from engine.core.messages import DeadLetter, encode
-from engine.edge.broker import ssl_context
+from engine.edge.broker import fetch_wait_ms, ssl_context
 from engine.edge.clock import Clock
-from engine.edge.settings import KafkaSettings
+from engine.edge.settings import Settings
 from engine.edge.telemetry import Telemetry
 from engine.flow import DEAD_LETTER, Topic
 
@@ -85,6 +85,7 @@ class RoleApp:
     clock: Clock
     processed: dict[tuple[str, int], int] = field(default_factory=dict)
     lanes: list[Lanes] = field(default_factory=list)
+    joined: bool = False
 
     def topic(self, topic: Topic) -> Any:
         """A Faust topic of raw bytes."""
@@ -127,42 +128,50 @@ class RoleApp:
         return out
 
 
-def open_app(
-    role: str, settings: KafkaSettings, bootstrap: str, instance: str, own: tuple[Telemetry, Clock]
-) -> RoleApp:
+def open_app(role: str, settings: Settings, bootstrap: str, own: tuple[Telemetry, Clock]) -> RoleApp:
     """A Faust application for one role; its consumer group is "<prefix><role>". Start it with `app.start()`."""
-    security = settings.security
+    kafka = settings.kafka
+    security = kafka.security
     credentials: Any = None
     if security.protocol.startswith("SASL"):
         credentials = faust.SASLCredentials(
             username=security.sasl_username,
             password=security.sasl_password.get_secret_value(),
             mechanism=security.sasl_mechanism,
-            ssl_context=ssl_context(settings) if security.protocol == "SASL_SSL" else None,
+            ssl_context=ssl_context(kafka) if security.protocol == "SASL_SSL" else None,
         )
     elif security.protocol == "SSL":
-        credentials = faust.SSLCredentials(context=ssl_context(settings))
+        credentials = faust.SSLCredentials(context=ssl_context(kafka))
+    datadir = settings.state_dir / "faust" / role  # Faust insists on one, though nothing of ours is in it
+    datadir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
-        settings.topic_prefix + role,
+        kafka.topic_prefix + role,
         broker=[f"kafka://{server}" for server in bootstrap.split(",")],
-        broker_client_id=f"sentinel-{role}-{instance}",
+        broker_client_id=f"sentinel-{role}-{settings.instance}",
         broker_credentials=credentials,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.session_timeout_s / 4,
+        broker_session_timeout=kafka.session_timeout_s,
+        broker_heartbeat_interval=kafka.session_timeout_s / 4,
         broker_commit_interval=0.5,
         store="memory://",
         topic_allow_declare=False,
         topic_disable_leader=True,
-        topic_partitions=settings.partitions,
+        topic_partitions=kafka.partitions,
         producer_compression_type="lz4",
         producer_linger=0,
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,
         web_enabled=False,
         autodiscover=False,
+        datadir=str(datadir),
     )
-    app.transport = _transport(settings.fetch_wait_ms)(app.conf.broker, app, app.loop)
-    return RoleApp(role, app, settings.topic_prefix, *own)
+    app.transport = _transport(fetch_wait_ms(kafka))(app.conf.broker, app, app.loop)
+    opened = RoleApp(role, app, kafka.topic_prefix, *own)
+
+    async def joined(*_: Any, **__: Any) -> None:
+        opened.joined = True
+
+    app.on_partitions_assigned.connect(joined, weak=False)
+    return opened
 
 
 Handler = Callable[[Any], Awaitable[None]]

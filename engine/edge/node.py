@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,7 +24,7 @@ from engine.edge import runtime
 from engine.edge.broker import ensure_topics, open_broker
 from engine.edge.clock import Clock, SystemClock
 from engine.edge.database import Database, open_database
-from engine.edge.health import Health, Heartbeats
+from engine.edge.health import CheckResult, Health, Heartbeats
 from engine.edge.settings import HttpSettings, Settings
 from engine.edge.telemetry import Telemetry
 from engine.flow import ROLES, TOPICS, RoleName
@@ -121,6 +122,8 @@ async def running(settings: Settings, roles: Iterable[RoleName], loaded: Loaded)
             )
             database = await stack.enter_async_context(opening)
         node = Node(settings, loaded, bootstrap, database, stack, http_url=_url(listener))
+        if database is not None:
+            node.health.ready["database"] = partial(_database_answers, database)
         node.failure.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, even if never awaited
         await asyncio.gather(*(START[role.name](node) for role in wanted))
         await _listen(node, listener)
@@ -128,6 +131,11 @@ async def running(settings: Settings, roles: Iterable[RoleName], loaded: Loaded)
         log.info("node.ready", roles=[role.name for role in wanted], http=node.http_url, groups=len(loaded.groups))
         yield node
         log.info("node.stopping")
+
+
+async def _database_answers(database: Database) -> CheckResult:
+    async with database.connection() as conn:
+        return CheckResult(True, f"PostgreSQL {conn.get_server_version().major} answers")
 
 
 def _bind(settings: HttpSettings) -> socket.socket:

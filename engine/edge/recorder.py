@@ -16,7 +16,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from engine.bundle import BundleWriter, Manifest
-from engine.edge.broker import client_options
+from engine.edge.broker import client_options, fetch_wait_ms
 from engine.edge.settings import KafkaSettings
 from engine.flow import ALERTS, COMMANDS, LOGS, METRICS, OUTCOMES
 
@@ -76,7 +76,7 @@ async def open_recorder(
         bootstrap_servers=bootstrap,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
-        fetch_max_wait_ms=settings.fetch_wait_ms,
+        fetch_max_wait_ms=fetch_wait_ms(settings),
         **client_options(settings),
     )
     await consumer.start()

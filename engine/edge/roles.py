@@ -14,10 +14,10 @@ import httpx
 from connectors import discover
 from engine.actions import Environment, HttpHost, load_actions
 from engine.console.server import Console
-from engine.console.store import PostgresStore
 from engine.core.messages import Command, SignedCommand, decode_outcome, decode_transition, encode
 from engine.core.sources import SourceTiming
 from engine.edge.alerts_now import AlertsNow
+from engine.edge.console_store import PostgresStore
 from engine.edge.evaluating import Evaluator
 from engine.edge.executor import Executor, ExecutorSettings
 from engine.edge.faust_app import RoleApp, consume, decoded, open_app
@@ -45,6 +45,7 @@ async def start_connectors(node: Node) -> None:
     """Receivers and scrapers: wire format in, batches on `metrics` and `logs`."""
     settings = node.settings
     send = await node.stack.enter_async_context(open_sender(settings.kafka, node.bootstrap))
+    node.health.ready["connectors"] = partial(_answers, "the broker", send.check)
     metrics = ConnectorMetrics(node.telemetry.registry, node.telemetry.drops)
     publisher = Publisher(send, node.clock.now_ms, metrics)
     node.stack.push_async_callback(publisher.close)
@@ -208,9 +209,15 @@ def _hosts(configured: Any) -> dict[str, HttpHost]:
 
 
 def _open(node: Node, name: RoleName) -> RoleApp:
-    role = open_app(name, node.settings.kafka, node.bootstrap, node.settings.instance, (node.telemetry, node.clock))
+    role = open_app(name, node.settings, node.bootstrap, (node.telemetry, node.clock))
     node.parts[name + "-app"] = role
     return role
+
+
+async def _answers(what: str, ask: Callable[[], Awaitable[object]]) -> CheckResult:
+    """A readiness check: `ask` raises if the part is not there."""
+    await ask()
+    return CheckResult(True, f"{what} answers")
 
 
 async def _start(node: Node, role: RoleApp) -> None:
@@ -221,8 +228,9 @@ async def _start(node: Node, role: RoleApp) -> None:
     async def check() -> CheckResult:
         if role.app.crashed:
             return CheckResult(False, "the Faust application has crashed")
-        count = len(role.app.consumer.assignment())
-        return CheckResult(count > 0, f"{count} partitions assigned")
+        if not role.joined:
+            return CheckResult(False, "has not joined its consumer group yet")
+        return CheckResult(True, f"{len(role.app.consumer.assignment())} partitions assigned")
 
     node.health.ready[role.role] = check
     node.spawn(f"{role.role}-watchdog", watch(node, role))

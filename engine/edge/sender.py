@@ -34,6 +34,10 @@ class Sender:
             acknowledged = await self._producer.send(self._prefix + topic, value=value, key=key)
         await acknowledged
 
+    async def check(self) -> None:
+        """Raises when the broker does not answer."""
+        await self._producer.client.fetch_all_metadata()
+
 
 @asynccontextmanager
 async def open_sender(settings: KafkaSettings, bootstrap: str) -> AsyncIterator[Sender]:

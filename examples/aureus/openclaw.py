@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
+from http import HTTPStatus
 
 import aiohttp
 import msgspec
@@ -116,7 +117,9 @@ class OpenClaw:
                 await chat.close(code=WSCloseCode.POLICY_VIOLATION)
             await self._converse(connection)
         except ConnectionResetError:
-            pass  # the client went away in the middle of an answer: a chat that ended like any other
+            if not chat.prepared:  # the client went away before the handshake: there is no chat to hand back
+                return web.Response(status=HTTPStatus.REQUEST_TIMEOUT)
+            # Otherwise it went away in the middle of an answer: a chat that ended like any other.
         finally:
             self._table.remove(chat)
             self._closed.labels(channel).inc()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import cli_incidents
+from engine.cli import incidents as cli_incidents
 from tests.console.data import OPENED_MS, fill
 
 NOW_MS = OPENED_MS + 60_000

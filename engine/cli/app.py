@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from engine import cli_admin, cli_incidents, cli_replay, cli_rules, cli_test
-from engine.cli_common import fail
+from engine.cli import admin, incidents, replay, rules, test
+from engine.cli.common import fail
 
 app = typer.Typer(
     help="Aureus Sentinel: watches metrics and logs as they stream by, decides, and repairs.\n\n"
@@ -29,23 +29,23 @@ def _options(
 
 
 for command in (
-    cli_admin.run,
-    cli_rules.check,
-    cli_incidents.incidents,
-    cli_incidents.incident,
-    cli_incidents.report,
-    cli_incidents.approvals,
-    cli_incidents.approve,
-    cli_incidents.deny,
-    cli_incidents.pause,
-    cli_incidents.resume,
-    cli_replay.replay,
-    cli_admin.config,
+    admin.run,
+    rules.check,
+    incidents.incidents,
+    incidents.incident,
+    incidents.report,
+    incidents.approvals,
+    incidents.approve,
+    incidents.deny,
+    incidents.pause,
+    incidents.resume,
+    replay.replay,
+    admin.config,
 ):
     app.command()(command)
-app.command("test")(cli_test.run_tests)
-app.add_typer(cli_admin.keys, name="keys")
-app.add_typer(cli_admin.audit, name="audit")
+app.command("test")(test.run_tests)
+app.add_typer(admin.keys, name="keys")
+app.add_typer(admin.audit, name="audit")
 
 
 def main() -> None:
@@ -59,7 +59,3 @@ def main() -> None:
         if debug:
             raise
         fail(error)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec import Struct
 
-from engine.cli_common import NO, Json, Stop, complain, say, say_json, show_problem
+from engine.cli.common import NO, Json, Stop, complain, say, say_json, show_problem
 from engine.core.diagnostics import Problem, load_yaml
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli_common import (
+from engine.cli.common import (
     NO,
     By,
     Config,
@@ -24,7 +24,7 @@ from engine.cli_common import (
 )
 from engine.console.model import Decision, DecisionRefusedError, Incident, IncidentDetail
 from engine.console.pages import clock_time, compact, place, span
-from engine.console.store import PostgresStore
+from engine.edge.console_store import PostgresStore
 from engine.edge.database import Database
 from engine.edge.settings import Settings
 

@@ -1,0 +1,224 @@
+"""Obtain the real programs that `make test-real` tests against, once, into a cache outside the repository.
+
+Needs nothing but Python. Each part comes whole or not at all: it is built in a temporary folder that is renamed only
+when the program has answered. A part that cannot be had here leaves its reason in `NAME.reason.json`, from which the
+tests that need it say why they are skipped.
+
+    python scripts/parts.py get kafka prometheus    # exit status 3 when one of them cannot be had
+    python scripts/parts.py status
+    python scripts/parts.py path kafka              # the folder with its programs or jars
+
+The cache is `--cache`, else $SENTINEL_PARTS, else `aureus-sentinel/parts` in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+KAFKA_VERSION = "4.1.1"
+SLF4J_VERSION = "1.7.36"  # the slf4j API that this Kafka is built with
+MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+JAVA_OLDEST = 17
+COMMAND_TIMEOUT_S = 900
+UNAVAILABLE = 3
+
+_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>aureus-sentinel</groupId><artifactId>kafka-part</artifactId><version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>{SLF4J_VERSION}</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+
+
+class UnavailableError(Exception):
+    """A part cannot be had here; the message is the reason, on one line."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A program to obtain: `obtain` fills an empty folder, and what is used lies in its subfolder `programs`."""
+
+    name: str
+    version: str
+    programs: str
+    obtain: Callable[[Path], None]
+    executables: tuple[str, ...] = ()  # with all of these on PATH, nothing needs to be obtained
+
+    def folder(self, cache: Path) -> Path:
+        """Where the part lies when it has been obtained."""
+        return cache / f"{self.name}-{self.version}"
+
+    def installed(self) -> Path | None:
+        """The folder of the executables, when the machine has them already."""
+        found = [shutil.which(executable) for executable in self.executables]
+        return Path(found[0]).parent if found and found[0] and all(found) else None
+
+    def find(self, cache: Path) -> Path | None:
+        """The folder with the programs or jars; None when the part is neither installed nor in the cache."""
+        programs = self.folder(cache) / self.programs
+        return self.installed() or (programs if programs.is_dir() else None)
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Run a command and return its output. Raises UnavailableError with the line that says why it failed."""
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=COMMAND_TIMEOUT_S
+        )
+    except FileNotFoundError:
+        raise UnavailableError(f"there is no {command[0]} on this machine") from None
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"{command[0]} did not end within {COMMAND_TIMEOUT_S} s") from None
+    if done.returncode:
+        lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for line in done.stdout.splitlines() if line.strip()]
+        told = [line for line in lines if re.match(r"\[ERROR\]|E:|[Ee]rror", line)] or lines[-1:] or ["no output"]
+        raise UnavailableError(f"{command[0]} failed with status {done.returncode}: {told[0][:300]}")
+    return done.stdout
+
+
+def obtain_kafka(folder: Path) -> None:
+    """Kafka's jars and what they need, by Maven; checked by letting its storage tool make an id."""
+    version = re.search(r'version "(\d+)', run(["java", "-version"], folder))
+    if not version or int(version[1]) < JAVA_OLDEST:
+        raise UnavailableError(f"Kafka {KAFKA_VERSION} needs Java {JAVA_OLDEST} or newer")
+    (folder / "pom.xml").write_text(_POM, encoding="utf-8")
+    run(["mvn", "-q", "-B", MAVEN_COPY, f"-DoutputDirectory={folder / 'libs'}", "-DincludeScope=runtime"], folder)
+    run(["java", "-cp", f"{folder / 'libs'}/*", "kafka.tools.StorageTool", "random-uuid"], folder)
+
+
+def obtain_prometheus(folder: Path) -> None:
+    """The programs of Debian's package, unpacked without installing it; they need only libc."""
+    for tool in ("apt-get", "dpkg"):
+        if not shutil.which(tool):
+            raise UnavailableError(f"there is no {tool}: this way needs Debian; or put prometheus and promtool on PATH")
+    try:
+        run(["apt-get", "download", "prometheus"], folder)
+    except UnavailableError:
+        if os.geteuid() != 0:
+            raise
+        run(["apt-get", "update"], folder)  # a fresh container has no package lists
+        run(["apt-get", "download", "prometheus"], folder)
+    (package,) = folder.glob("prometheus_*.deb")
+    run(["dpkg", "-x", package.name, "."], folder)
+    package.unlink()
+    run(["usr/bin/prometheus", "--version"], folder)
+
+
+PARTS = {
+    part.name: part
+    for part in (
+        Part("kafka", KAFKA_VERSION, "libs", obtain_kafka),
+        Part("prometheus", "debian", "usr/bin", obtain_prometheus, ("prometheus", "promtool")),
+    )
+}
+
+
+def default_cache() -> Path:
+    """The cache folder when no flag names one."""
+    home_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("SENTINEL_PARTS") or Path(home_cache) / "aureus-sentinel" / "parts").absolute()
+
+
+def reason_file(name: str, cache: Path) -> Path:
+    """Where it is written why a part could not be had."""
+    return cache / f"{name}.reason.json"
+
+
+def missing_reason(name: str, cache: Path) -> str:
+    """One line on why the part is not there, and what to do."""
+    try:
+        told = json.loads(reason_file(name, cache).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"{name} has not been obtained; `python scripts/parts.py get {name}` does"
+    return f"{name} could not be had ({told['time']}): {told['reason']}"
+
+
+def get(part: Part, cache: Path) -> Path:
+    """The part's folder of programs, obtained now if need be. Raises UnavailableError, also noted in the cache."""
+    if found := part.find(cache):
+        return found
+    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{part.name}-", dir=cache, ignore_cleanup_errors=True) as temporary:
+            built = Path(temporary) / "part"
+            built.mkdir()
+            part.obtain(built)
+            if not (built / part.programs).is_dir():
+                raise UnavailableError(f"what was obtained has no {part.programs}")
+            if not part.folder(cache).exists():  # else another process was faster
+                built.rename(part.folder(cache))
+    except UnavailableError as error:
+        told = {"part": part.name, "version": part.version, "reason": str(error)}
+        told["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+        reason_file(part.name, cache).write_text(json.dumps(told) + "\n", encoding="utf-8")
+        raise
+    reason_file(part.name, cache).unlink(missing_ok=True)
+    return part.folder(cache) / part.programs
+
+
+def _get_all(names: list[str], cache: Path) -> int:
+    status = 0
+    for name in names:
+        part = PARTS[name]
+        started = time.monotonic()
+        if not part.find(cache):
+            print(f"{name} {part.version}: obtaining...", file=sys.stderr, flush=True)
+        try:
+            folder = get(part, cache)
+        except UnavailableError as error:
+            print(f"{name} {part.version}: cannot be had: {error}", file=sys.stderr)
+            status = UNAVAILABLE
+        else:
+            print(f"{name} {part.version}: ready after {time.monotonic() - started:.1f} s in {folder}", file=sys.stderr)
+    return status
+
+
+def _path(name: str, cache: Path) -> int:
+    found = PARTS[name].find(cache)
+    print(found or missing_reason(name, cache), file=sys.stdout if found else sys.stderr)
+    return 0 if found else UNAVAILABLE
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Obtain the real programs that `make test-real` tests against.")
+    parser.add_argument("--cache", type=Path, help="cache folder")
+    commands = parser.add_subparsers(dest="command", required=True)
+    getter = commands.add_parser("get", help="obtain parts that are not there yet")
+    getter.add_argument("names", nargs="+", choices=PARTS, metavar="NAME")
+    getter.add_argument("--cache", type=Path, default=argparse.SUPPRESS, help="cache folder")
+    commands.add_parser("status", help="say where each part is, or why it is not")
+    pather = commands.add_parser("path", help="print the folder with a part's programs or jars")
+    pather.add_argument("name", choices=PARTS, metavar="NAME")
+    chosen = parser.parse_args(arguments)
+    cache = chosen.cache.absolute() if chosen.cache else default_cache()
+    if chosen.command == "get":
+        return _get_all(chosen.names, cache)
+    if chosen.command == "path":
+        return _path(chosen.name, cache)
+    for name, part in PARTS.items():
+        print(f"{name} {part.version}: {part.find(cache) or missing_reason(name, cache)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

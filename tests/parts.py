@@ -1,0 +1,220 @@
+"""Real Kafka and Prometheus for tests, from the parts that `scripts/parts.py` has obtained.
+
+Each context manager starts its program on free loopback ports, yields when the program's own API says that it is
+ready, and ends the processes that it started, no others. A program that does not start shows the tail of its log. A
+part that is not there skips the test, with the reason.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from scripts import parts
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+POLL_S = 0.05
+_CLUSTER_ID = "c2VudGluZWwtdGVzdC0wMQ"
+_JAVA = [
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Dorg.slf4j.simpleLogger.logFile=System.out",
+]
+_DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
+def require(name: str) -> Path:
+    """The folder with the part's programs or jars; skips the test when the part is not there."""
+    cache = parts.default_cache()
+    found = parts.PARTS[name].find(cache)
+    if found is None:
+        pytest.skip(parts.missing_reason(name, cache))
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct loopback ports that nobody listened on a moment ago."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+class Program:
+    """One process with its log file; it also dies when this process does, where `setpriv` can see to that."""
+
+    def __init__(
+        self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(  # noqa: S603  # our parts
+                [*_DIE_WITH_PARENT, *command], stdout=output, stderr=output, env=env, cwd=cwd
+            )
+
+    def wait_until(self, ready: Callable[[], bool], what: str) -> None:
+        """Return when `ready()`; RuntimeError with the tail of the log when it ends or takes too long."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not ready():
+            try:
+                status = self.process.wait(POLL_S)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() < deadline:
+                    continue
+                why = f"was not ready after {START_TIMEOUT_S:g} s"
+            else:
+                why = f"ended with status {status}"
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
+            raise RuntimeError(f"{what} {why}; the end of {self.log}:\n{tail}")
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to end, insist after a while, and return its exit status."""
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self.process.returncode
+
+
+class Kafka:
+    """A KRaft cluster whose nodes (0, 1, ...) are each broker and controller; `url` is its bootstrap servers."""
+
+    def __init__(self, folder: Path, nodes: int) -> None:
+        self._classpath = f"{require('kafka')}/*"
+        self._folder = folder
+        ports = free_ports(2 * nodes)
+        self._ports, self._controller_ports = ports[:nodes], ports[nodes:]
+        self._running: dict[int, Program] = {}
+        self.url = ",".join(f"127.0.0.1:{port}" for port in self._ports)
+        for node in range(nodes):
+            self._format(node)
+
+    def start(self, node: int) -> None:
+        """Start a node that does not run, without waiting for it."""
+        command = ["java", *_JAVA, "-cp", self._classpath, "kafka.Kafka", str(self._properties(node))]
+        self._running[node] = Program(command, self._folder / f"node-{node}.log")
+
+    def stop(self, node: int) -> None:
+        """End a node in good order."""
+        self._running.pop(node).stop()
+
+    def kill(self, node: int) -> None:
+        """End a node as a power cut would."""
+        self._running.pop(node).kill()
+
+    def stop_all(self) -> None:
+        """End every node that runs; killed, as nothing of a test's cluster is kept."""
+        for node in list(self._running):
+            self.kill(node)
+
+    def wait_until_ready(self) -> None:
+        """Return when the cluster's metadata, as seen by a client, names every running node."""
+        admin = AdminClient({"bootstrap.servers": self.url, "log_level": 0})
+        for node, program in self._running.items():
+            program.wait_until(lambda: len(_brokers(admin)) == len(self._running), f"Kafka node {node}")
+
+    def _properties(self, node: int) -> Path:
+        return self._folder / f"node-{node}.properties"
+
+    def _format(self, node: int) -> None:
+        copies = min(len(self._ports), 3)
+        voters = ",".join(f"{voter}@127.0.0.1:{port}" for voter, port in enumerate(self._controller_ports))
+        broker = f"PLAINTEXT://127.0.0.1:{self._ports[node]}"
+        lines = [
+            "process.roles=broker,controller",
+            f"node.id={node}",
+            f"controller.quorum.voters={voters}",
+            f"listeners={broker},CONTROLLER://127.0.0.1:{self._controller_ports[node]}",
+            f"advertised.listeners={broker}",
+            "controller.listener.names=CONTROLLER",
+            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            f"log.dirs={self._folder / f'node-{node}'}",
+            "num.partitions=4",
+            f"default.replication.factor={copies}",
+            f"offsets.topic.replication.factor={copies}",
+            "offsets.topic.num.partitions=4",
+            f"transaction.state.log.replication.factor={copies}",
+            f"transaction.state.log.min.isr={copies}",
+            "group.initial.rebalance.delay.ms=0",
+            "log.retention.check.interval.ms=1000",
+            "log.initial.task.delay.ms=1000",
+        ]
+        self._properties(node).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        tool = ["java", *_JAVA, "-cp", self._classpath, "kafka.tools.StorageTool", "format"]
+        formatted = subprocess.run(  # noqa: S603  # our parts
+            [*tool, "-t", _CLUSTER_ID, "-c", self._properties(node)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if formatted.returncode:
+            raise RuntimeError(f"Kafka's storage could not be formatted: {formatted.stdout[-2000:]}")
+
+
+def _brokers(admin: AdminClient) -> set[int]:
+    try:
+        return set(admin.list_topics(timeout=1.0).brokers)
+    except KafkaException:
+        return set()
+
+
+@contextmanager
+def running_kafka(folder: Path, nodes: int = 1) -> Iterator[Kafka]:
+    """A real Kafka of so many nodes, its data and logs in `folder`; ready when yielded."""
+    kafka = Kafka(folder, nodes)
+    try:
+        for node in range(nodes):
+            kafka.start(node)
+        kafka.wait_until_ready()
+        yield kafka
+    finally:
+        kafka.stop_all()
+
+
+@contextmanager
+def running_prometheus(folder: Path, config: str, flags: Sequence[str] = ()) -> Iterator[str]:
+    """A real Prometheus with this configuration (YAML) and further flags; yields its base URL when it is ready."""
+    program = require("prometheus") / "prometheus"
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    config_file = folder / "prometheus.yml"
+    config_file.write_text(config, encoding="utf-8")
+    own = [
+        f"--config.file={config_file}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    running = Program([str(program), *own, *flags], folder / "prometheus.log")
+    try:
+        running.wait_until(lambda: answers(f"{url}/-/ready"), "Prometheus")
+        yield url
+    finally:
+        running.stop()
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with success."""
+    try:
+        return httpx.get(url, timeout=1.0).is_success
+    except httpx.TransportError:
+        return False
