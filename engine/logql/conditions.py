@@ -1,0 +1,116 @@
+"""Label filters: `| level="error" and took > 10ms`.
+
+A line that already failed in an earlier stage passes number filters (it stays visible); a value that cannot be read as
+a number marks the line with `LabelFilterErr`, and a missing label does not match (Loki: `log/label_filter.go`).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+from engine.core.labels import Matcher
+from engine.logql import tree as t
+from engine.logql import units
+from engine.logql.line import Line, Stage
+from engine.logql.linefilters import compile_regex, inside, parse_range
+
+_NUMERIC: dict[str, Callable[[float, float], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+_READERS: dict[str, Callable[[str], float]] = {
+    "number": units.number,
+    "duration": units.duration_s,
+    "bytes": units.size_bytes,
+}
+
+
+def compile_condition(node: t.Condition) -> Stage:
+    """The stage of a label filter. Raises `ExpressionError`."""
+    if isinstance(node, t.Both):
+        left, right = compile_condition(node.left), compile_condition(node.right)
+        if node.op == "and":
+            return lambda line: left(line) and right(line)
+        return lambda line: left(line) or right(line)
+    if node.kind == "string":
+        return _string(node)
+    if node.kind == "ip":
+        return _address(node)
+    return _numeric(node)
+
+
+def names_in(node: t.Condition) -> set[str]:
+    """The labels a condition looks at."""
+    if isinstance(node, t.Both):
+        return names_in(node.left) | names_in(node.right)
+    return {node.name}
+
+
+def matcher_test(matcher: Matcher, place: t.Place) -> Callable[[str], bool]:
+    """Whether a label value fulfils a matcher; regular expressions match whole values."""
+    value = matcher.value
+    if matcher.op == "=":
+        return lambda found: found == value
+    if matcher.op == "!=":
+        return lambda found: found != value
+    fullmatch = compile_regex(value, place).fullmatch
+    if matcher.op == "=~":
+        return lambda found: fullmatch(found) is not None
+    return lambda found: fullmatch(found) is None
+
+
+def _string(node: t.Compare) -> Stage:
+    name, value = node.name, str(node.value)
+    if node.op == "=":
+        return lambda line: line.labels.get(name, "") == value
+    if node.op == "!=":
+        return lambda line: line.labels.get(name, "") != value
+    fullmatch = compile_regex(value, node.place).fullmatch
+    if node.op == "=~":
+        return lambda line: fullmatch(line.labels.get(name, "")) is not None
+    return lambda line: fullmatch(line.labels.get(name, "")) is None
+
+
+def _numeric(node: t.Compare) -> Stage:
+    name, wanted, compare, read = node.name, float(node.value), _NUMERIC[node.op], _READERS[node.kind]
+
+    def stage(line: Line) -> bool:
+        if line.error:
+            return True
+        text = line.labels.get(name)
+        if text is None:
+            return False
+        try:
+            return compare(read(text), wanted)
+        except ValueError as error:
+            line.fail("LabelFilterErr", str(error))
+            return True
+
+    return stage
+
+
+def _address(node: t.Compare) -> Stage:
+    try:
+        wanted = parse_range(str(node.value))
+    except ValueError as error:
+        raise node.place.refuse(str(error)) from error
+    name, positive = node.name, node.op == "="
+
+    def stage(line: Line) -> bool:
+        if line.error:
+            return True
+        text = line.labels.get(name)
+        if text is None:
+            return False
+        try:
+            return inside(text, wanted) == positive
+        except ValueError as error:
+            line.fail("LabelFilterErr", str(error))
+            return True
+
+    return stage

@@ -1,0 +1,122 @@
+"""Line filters: `|= "a"`, `!~ "b|c"`, `|> "<_> 200"` and `ip()`. Regular expressions are RE2, as Loki's."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+
+import re2
+
+from engine.logql import tree as t
+from engine.logql.pattern import parse_pattern
+
+Test = Callable[[str], bool]
+
+_QUIET = re2.Options()
+_QUIET.log_errors = False  # the caller reports them
+_ADDRESS = re2.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{0,40}[0-9A-Fa-f:]")
+
+
+def compile_filter(node: t.LineFilter) -> Test:
+    """Whether a line passes. A negative filter drops a line that matches any of its values.
+
+    Raises `ExpressionError`.
+    """
+    tests = [_positive(node, text, is_ip=is_ip) for text, is_ip in node.values]
+    if len(tests) == 1:
+        found = tests[0]
+    elif node.op in ("|=", "!=") and not any(is_ip for _, is_ip in node.values):
+        found = _any_substring([text for text, _ in node.values])
+    else:
+        found = _any(tests)
+    return found if node.op.startswith("|") else _not(found)
+
+
+def _positive(node: t.LineFilter, text: str, *, is_ip: bool) -> Test:
+    if is_ip:
+        if node.op not in ("|=", "!="):
+            raise node.place.refuse(f"ip: invalid operation: {node.op} does not take ip(), only |= and != do")
+        try:
+            return _holds_address(parse_range(text))
+        except ValueError as error:
+            raise node.place.refuse(str(error)) from error
+    if node.op in ("|=", "!="):
+        return lambda line: text in line
+    if node.op in ("|~", "!~"):
+        return _matches(node, text)
+    return _fits(node, text)
+
+
+def _matches(node: t.LineFilter, text: str) -> Test:
+    search = compile_regex(text, node.place).search
+    return lambda line: search(line) is not None
+
+
+def _fits(node: t.LineFilter, text: str) -> Test:
+    try:
+        pattern = parse_pattern(text)
+    except ValueError as error:
+        raise node.place.refuse(str(error)) from error
+    if pattern.names:
+        raise node.place.refuse(f"named captures are not allowed in a line filter: <{pattern.names[0]}> (write <_>)")
+    return pattern.covers
+
+
+def compile_regex(text: str, place: t.Place) -> re2._Regexp:
+    """An RE2 expression; `.` also matches a newline, as in Loki. Raises `ExpressionError`."""
+    try:
+        return re2.compile(f"(?s){text}", _QUIET)
+    except re2.error as error:
+        detail = error.args[0] if error.args else error
+        message = detail.decode() if isinstance(detail, bytes) else str(detail)
+        raise place.refuse(f"error parsing regexp: {message} in {text!r}") from error
+
+
+def _any(tests: Sequence[Test]) -> Test:
+    return lambda line: any(test(line) for test in tests)
+
+
+def _any_substring(texts: Sequence[str]) -> Test:
+    return lambda line: any(text in line for text in texts)
+
+
+def _not(test: Test) -> Test:
+    return lambda line: not test(line)
+
+
+AddressRange = tuple[int, int, int]
+"""Version, first and last address as numbers."""
+
+
+def parse_range(text: str) -> AddressRange:
+    """The addresses of `10.0.0.1`, `10.0.0.0/8` or `10.0.0.1-10.0.0.9`. Raises `ValueError`."""
+    try:
+        if "-" in text:
+            first, last = (ipaddress.ip_address(part.strip()) for part in text.split("-", 1))
+            if first.version != last.version or int(first) > int(last):
+                raise ValueError("the range is upside down")
+            return first.version, int(first), int(last)
+        network = ipaddress.ip_network(text, strict=False)
+        return network.version, int(network.network_address), int(network.broadcast_address)
+    except ValueError as error:
+        raise ValueError(f"ip: invalid pattern {text!r}: {error}") from error
+
+
+def inside(address: str, wanted: AddressRange) -> bool:
+    """Whether an address lies in a range. Raises `ValueError` for what is no address."""
+    found = ipaddress.ip_address(address)
+    version, first, last = wanted
+    return found.version == version and first <= int(found) <= last
+
+
+def _holds_address(wanted: AddressRange) -> Test:
+    def test(line: str) -> bool:
+        for candidate in _ADDRESS.findall(line):
+            try:
+                if inside(candidate, wanted):
+                    return True
+            except ValueError:
+                continue
+        return False
+
+    return test

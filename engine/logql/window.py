@@ -1,0 +1,197 @@
+"""The recent lines that a log selector wants, reduced to what arithmetic needs: three columns sorted by time.
+
+A row is (time in nanoseconds, number of its series, value). New lines go to the end; one that comes out of order is put
+in its place. Forgetting moves the begin; the columns are repacked when half of them is forgotten, so both cost next
+to nothing per line. A range aggregation is then numpy on one slice.
+
+Lines that failed in the pipeline belong to series with the label `__error__`. They are kept as rows like the others,
+so that they can be counted, and `failed` tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.core.expression import Times, Values
+from engine.core.labels import Labels
+from engine.core.messages import EvidenceLine
+from engine.core.series import Mask, Rows, SeriesSet
+from engine.logql.evidence import EvidenceStore
+from engine.logql.line import ERROR
+from engine.logql.pipeline import decode_series
+
+NS_PER_MS = 1_000_000
+_FEWEST_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The lines of a range in time order: row `i` belongs to `series.labels[ids[i]]`."""
+
+    series: SeriesSet
+    times: Times
+    ids: Rows
+    values: Values
+
+
+class LogWindow:
+    """An `engine.core.expression.LogWindow`."""
+
+    def __init__(self) -> None:
+        self._times: NDArray[np.int64] = np.zeros(_FEWEST_ROWS, np.int64)
+        self._ids: NDArray[np.intp] = np.zeros(_FEWEST_ROWS, np.intp)
+        self._values: NDArray[np.float64] = np.zeros(_FEWEST_ROWS)
+        self._begin = self._end = 0
+        self._number: dict[bytes, int] = {}
+        self._labels: list[Labels] = []
+        self._series: SeriesSet | None = None
+        self._failed: set[int] = set()
+        self._lines = EvidenceStore()
+
+    def __len__(self) -> int:
+        return self._end - self._begin
+
+    @property
+    def series(self) -> SeriesSet:
+        """The label sets by number; the same object until a series comes or goes."""
+        if self._series is None:
+            self._series = SeriesSet(list(self._labels), distinct=True)
+        return self._series
+
+    def append(self, series: Sequence[bytes], t_ms: Times, values: Values) -> None:
+        """Add lines without their text, in any order; repeated ones count."""
+        self._add(self._numbers(series), np.asarray(t_ms, np.int64) * NS_PER_MS, np.asarray(values, np.float64))
+
+    def append_lines(
+        self, series: Sequence[bytes], t_ns: Times, values: Values, lines: Sequence[str], stream: Labels
+    ) -> None:
+        """Add lines of one stream, in any order; repeated ones count. `series[i]` is what `lines[i]` counts for."""
+        ids = self._numbers(series)
+        times = np.asarray(t_ns, np.int64)
+        self._add(ids, times, np.asarray(values, np.float64))
+        self._lines.add(series, times.tolist(), lines, stream)
+
+    def evict(self, before_ms: int) -> None:
+        """Forget what is older than `before_ms`."""
+        before_ns = before_ms * NS_PER_MS
+        self._begin += int(np.searchsorted(self._times[self._begin : self._end], before_ns))
+        self._lines.evict(before_ns)
+        if self._begin > max(_FEWEST_ROWS, len(self)):
+            self._repack(max(_FEWEST_ROWS, len(self) * 2))
+            self._forget_series()
+
+    def newest_ms(self, at_ms: int, labels: Labels | None = None) -> int | None:
+        """The time of the newest line not later than `at_ms`; with `labels`, of series that agree with them."""
+        stop = self._position(at_ms * NS_PER_MS)
+        if labels:
+            agree = np.array([_agrees(own, labels) for own in self._labels], dtype=np.bool_)
+            rows = np.flatnonzero(agree[self._ids[self._begin : stop]]) if len(agree) else np.zeros(0, np.intp)
+            if not len(rows):
+                return None
+            stop = self._begin + int(rows[-1]) + 1
+        if stop == self._begin:
+            return None
+        return -(-int(self._times[stop - 1]) // NS_PER_MS)
+
+    def slice(self, start_ms: int, end_ms: int) -> Slice:
+        """The lines in `(start_ms, end_ms]`, without failed ones."""
+        first, stop = self._position(start_ms * NS_PER_MS), self._position(end_ms * NS_PER_MS)
+        times, ids, values = self._times[first:stop], self._ids[first:stop], self._values[first:stop]
+        if self._failed:
+            fine = ~self._failed_mask()[ids]
+            times, ids, values = times[fine], ids[fine], values[fine]
+        return Slice(self.series, times, ids, values)
+
+    def failed(self, start_ms: int, end_ms: int) -> list[tuple[Labels, int]]:
+        """The series of lines in `(start_ms, end_ms]` that failed in the pipeline, and how many lines each."""
+        if not self._failed:
+            return []
+        first, stop = self._position(start_ms * NS_PER_MS), self._position(end_ms * NS_PER_MS)
+        ids, counts = np.unique(self._ids[first:stop], return_counts=True)
+        pairs = zip(ids.tolist(), counts.tolist(), strict=True)
+        return [(self._labels[number], count) for number, count in pairs if number in self._failed]
+
+    def evidence(self, start_ms: int, end_ms: int, labels: Labels, limit: int) -> list[EvidenceLine]:
+        """The most recent lines in `(start_ms, end_ms]`, oldest first, whose series agree with `labels`."""
+        return self._lines.find(start_ms * NS_PER_MS, end_ms * NS_PER_MS, labels, limit)
+
+    def _numbers(self, series: Sequence[bytes]) -> Rows:
+        found = list(map(self._number.get, series))
+        if None in found:
+            for i, number in enumerate(found):
+                if number is None:
+                    found[i] = self._new_series(series[i])
+        return np.array(found, dtype=np.intp)
+
+    def _new_series(self, key: bytes) -> int:
+        if key not in self._number:  # it may stand twice in one batch
+            number = self._number[key] = len(self._labels)
+            labels = decode_series(key)
+            if ERROR in labels:
+                self._failed.add(number)
+            self._labels.append(labels)
+            self._series = None
+        return self._number[key]
+
+    def _failed_mask(self) -> Mask:
+        mask = np.zeros(len(self._labels), dtype=np.bool_)
+        mask[list(self._failed)] = True
+        return mask
+
+    def _position(self, t_ns: int) -> int:
+        """The row after the last one that is not later than `t_ns`."""
+        return self._begin + int(np.searchsorted(self._times[self._begin : self._end], t_ns, side="right"))
+
+    def _add(self, ids: Rows, times: Times, values: Values) -> None:
+        if not len(times):
+            return
+        if len(times) > 1 and (times[1:] < times[:-1]).any():
+            order = np.argsort(times, kind="stable")
+            ids, times, values = ids[order], times[order], values[order]
+        late = self._position(int(times[0])) if len(self) else self._end
+        if late < self._end:  # what is newer than the first of these is merged with them
+            ids = np.concatenate([self._ids[late : self._end], ids])
+            values = np.concatenate([self._values[late : self._end], values])
+            times = np.concatenate([self._times[late : self._end], times])
+            order = np.argsort(times, kind="stable")
+            ids, times, values = ids[order], times[order], values[order]
+            self._end = late
+        end = self._end + len(times)
+        if end > len(self._times):
+            self._repack(max(_FEWEST_ROWS, (len(self) + len(times)) * 2))
+            end = self._end + len(times)
+        self._times[self._end : end] = times
+        self._ids[self._end : end] = ids
+        self._values[self._end : end] = values
+        self._end = end
+
+    def _repack(self, rows: int) -> None:
+        count = len(self)
+        for name in ("_times", "_ids", "_values"):
+            old = getattr(self, name)
+            new = np.zeros(rows, dtype=old.dtype)
+            new[:count] = old[self._begin : self._end]
+            setattr(self, name, new)
+        self._begin, self._end = 0, count
+
+    def _forget_series(self) -> None:
+        """Drop the series of which no line is left, and number the others anew."""
+        own = self._ids[self._begin : self._end]
+        alive, renumbered = np.unique(own, return_inverse=True)
+        if len(alive) == len(self._labels):
+            return
+        names = {number: key for key, number in self._number.items()}
+        kept = alive.tolist()
+        self._number = {names[number]: new for new, number in enumerate(kept)}
+        self._failed = {new for new, number in enumerate(kept) if number in self._failed}
+        self._labels = [self._labels[number] for number in kept]
+        self._ids[self._begin : self._end] = renumbered
+        self._series = None
+
+
+def _agrees(own: Labels, wanted: Labels) -> bool:
+    return all(own[name] == value for name, value in wanted.items() if name in own)

@@ -1,0 +1,123 @@
+"""The window of lines: order, borders, forgetting, evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.core.expression import LogWindow as Contract
+from engine.logql.evidence import LINES_PER_SERIES, EvidenceStore
+from engine.logql.window import LogWindow
+
+MS = 1_000_000
+A, B = b'{"user":"a"}', b'{"user":"b"}'
+
+
+def window(*lines: tuple[bytes, int, str]) -> LogWindow:
+    """A window with lines (series, nanoseconds, text), each appended alone."""
+    result = LogWindow()
+    for series, t_ns, text in lines:
+        result.append_lines([series], np.array([t_ns]), np.ones(1), [text], {"job": "x"})
+    return result
+
+
+def held(own: LogWindow, start_ms: int, end_ms: int) -> list[tuple[str, int, float]]:
+    """The rows of a slice."""
+    found = own.slice(start_ms, end_ms)
+    rows = zip(found.ids.tolist(), found.times.tolist(), found.values.tolist(), strict=True)
+    return [(found.series.labels[number]["user"], t_ns, value) for number, t_ns, value in rows]
+
+
+def test_it_is_what_the_core_asks_for() -> None:
+    assert isinstance(LogWindow(), Contract)
+
+
+def test_a_range_leaves_out_its_start_and_takes_its_end_to_the_nanosecond() -> None:
+    #   ...|10ms.......20ms|...
+    #       ^out  ^in    in^ ^out
+    own = window((A, 10 * MS, "0"), (A, 10 * MS + 1, "1"), (A, 20 * MS, "2"), (A, 20 * MS + 1, "3"))
+    assert [t_ns for _, t_ns, _ in held(own, 10, 20)] == [10 * MS + 1, 20 * MS]
+
+
+LINES = st.lists(st.tuples(st.sampled_from([A, B]), st.integers(0, 60 * MS), st.floats(-5, 5)), max_size=30)
+
+
+@given(
+    batches=st.lists(LINES, max_size=8),
+    borders=st.tuples(st.integers(0, 60), st.integers(0, 60)),
+    evict=st.integers(0, 40),
+)
+def test_it_holds_what_a_plain_list_would_hold(
+    batches: list[list[tuple[bytes, int, float]]], borders: tuple[int, int], evict: int
+) -> None:
+    own = LogWindow()
+    naive: list[tuple[str, int, float]] = []
+    for batch in batches:
+        series, times, values = [b[0] for b in batch], [b[1] for b in batch], [b[2] for b in batch]
+        own.append_lines(series, np.array(times, np.int64), np.array(values), ["line"] * len(batch), {})
+        naive += [("a" if s == A else "b", t, v) for s, t, v in batch]
+    start, end = sorted(borders)
+    in_range = sorted((row for row in naive if start * MS < row[1] <= end * MS), key=lambda row: row[1])
+    assert held(own, start, end) == in_range
+    assert len(own) == len(naive)
+    newest = max((-(-t // MS) for _, t, _ in naive if t <= end * MS), default=None)
+    assert own.newest_ms(end) == newest
+    newest_a = max((-(-t // MS) for user, t, _ in naive if t <= end * MS and user == "a"), default=None)
+    assert own.newest_ms(end, {"user": "a", "other": "1"}) == newest_a
+    own.evict(evict)
+    assert len(own) == sum(t >= evict * MS for _, t, _ in naive)
+    assert held(own, max(start, evict), max(end, evict)) == [
+        row for row in sorted(naive, key=lambda row: row[1]) if max(start, evict) * MS < row[1] <= max(end, evict) * MS
+    ]
+
+
+def test_series_without_lines_are_forgotten_and_memory_is_given_back() -> None:
+    own = LogWindow()
+    for minute in range(20):
+        series = [f'{{"user":"{minute}-{i}"}}'.encode() for i in range(1000)]
+        own.append(series, np.full(1000, minute * 60_000), np.ones(1000))
+        own.evict((minute - 1) * 60_000)
+    assert len(own) == 2000
+    assert len(own.series) <= 5000
+
+
+def test_failed_lines_are_left_out_and_told() -> None:
+    own = window((A, 5 * MS, "fine"), (b'{"__error__":"JSONParserErr"}', 6 * MS, "broken"))
+    assert held(own, 0, 10) == [("a", 5 * MS, 1.0)]
+    assert own.failed(0, 10) == [({"__error__": "JSONParserErr"}, 1)]
+    assert own.failed(7, 10) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "limit", "lines"),
+    [
+        ({"user": "a"}, 2, ["a2", "a3"]),
+        ({"user": "b"}, 5, ["b1"]),
+        ({"user": "a", "severity": "x"}, 1, ["a3"]),
+        ({}, 2, ["b1", "a3"]),
+        ({"user": "c"}, 5, []),
+        ({"user": "a"}, 0, []),
+    ],
+)
+def test_evidence_is_the_last_lines_in_range_that_agree_with_the_alert(
+    labels: dict[str, str], limit: int, lines: list[str]
+) -> None:
+    own = window((A, 1 * MS, "a1"), (A, 2 * MS, "a2"), (B, 3 * MS, "b1"), (A, 4 * MS, "a3"), (A, 9 * MS, "later"))
+    assert [line.line for line in own.evidence(0, 5, labels, limit)] == lines
+
+
+def test_a_noisy_series_does_not_push_out_the_lines_of_a_quiet_one_and_memory_is_bounded() -> None:
+    store = EvidenceStore(queue_bytes=10_000, kept_bytes=20_000)
+    store.add([B], [1], ["quiet"], {})
+    for t_ns in range(2, 2000):
+        store.add([A], [t_ns], ["noise"], {})
+    assert [line.line for line in store.find(0, 3000, {"user": "b"}, 5)] == ["quiet"]
+    assert len(store.find(0, 3000, {"user": "a"}, 5000)) <= 10_000 // 100 + LINES_PER_SERIES
+    assert store.find(0, 3000, {"user": "a"}, 1)[0].t_ns == 1999
+
+
+def test_a_very_long_line_is_kept_cut() -> None:
+    own = window((A, 1 * MS, "x" * 5_000_000))
+    assert len(own.evidence(0, 5, {}, 1)[0].line) < 5000
