@@ -7,6 +7,8 @@ noticed. `zcat FILE | jq` reads it.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import gzip
 import hashlib
 import io
@@ -46,12 +48,21 @@ class Manifest(Struct, frozen=True):
 
 
 class Recorded(Struct, frozen=True, array_like=True):
-    """One message: topic (without prefix), partition, offset, and its JSON as it was."""
+    """One message: topic (without prefix), partition, offset, and its JSON object as it was.
+
+    Bytes that are no JSON object (what made a message poison must be seen again, too) stand as a base64 string.
+    """
 
     topic: str
     partition: int
     offset: int
     value: Raw
+
+    @property
+    def content(self) -> bytes:
+        """The message's bytes, as they were on the topic."""
+        value = bytes(self.value)
+        return value if value.startswith(b"{") else msgspec.json.decode(value, type=bytes)
 
 
 class _End(Struct, frozen=True):
@@ -60,6 +71,7 @@ class _End(Struct, frozen=True):
 
 
 _encode = msgspec.json.Encoder().encode
+_check_json = msgspec.json.Decoder(Raw).decode
 
 
 class BundleWriter:
@@ -72,8 +84,8 @@ class BundleWriter:
         self._line(_encode(manifest))
 
     def add(self, topic: str, partition: int, offset: int, value: bytes) -> None:
-        """Add one message; `value` must be JSON."""
-        self._line(_encode(Recorded(topic, partition, offset, Raw(value))))
+        """Add one message, whatever its bytes."""
+        self._line(_encode(Recorded(topic, partition, offset, _as_json(value))))
         self.messages += 1
 
     def __enter__(self) -> Self:
@@ -88,6 +100,14 @@ class BundleWriter:
     def _line(self, line: bytes) -> None:
         self._hash.update(line + b"\n")
         self._file.write(line + b"\n")
+
+
+def _as_json(value: bytes) -> Raw:
+    """A JSON object on one line as it is, anything else as a base64 string."""
+    if value.startswith(b"{") and b"\n" not in value:
+        with contextlib.suppress(msgspec.DecodeError):
+            return _check_json(value)
+    return Raw(b'"%b"' % base64.b64encode(value))
 
 
 class BundleReader:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from engine.bundle import Recorded
 from engine.core.group import RuleFailure, StepConfig
 from engine.core.messages import Batch, MetricBatch, Transition, decode_batch, decode_transition
@@ -74,11 +76,14 @@ def replay(
     pipeline = Pipeline(groups, shards, config)
     for message in messages:
         outcome.messages += 1
-        if message.topic in (METRICS.name, LOGS.name):
-            _feed(pipeline, decode_batch(message.value), outcome, now)
-        elif message.topic == ALERTS.name:
-            transition = decode_transition(message.value)
-            then[transition.id] = transition
+        try:
+            if message.topic in (METRICS.name, LOGS.name):
+                _feed(pipeline, decode_batch(message.content), outcome, now)
+            elif message.topic == ALERTS.name:
+                transition = decode_transition(message.content)
+                then[transition.id] = transition
+        except (msgspec.DecodeError, UnicodeDecodeError):  # live, it went to the dead-letter topic
+            outcome.dropped["not_decodable"] = outcome.dropped.get("not_decodable", 0) + 1
     outcome.identical = [now[key] for key in then if key in now]
     outcome.gone = [then[key] for key in then if key not in now]
     outcome.added = [now[key] for key in now if key not in then]

@@ -96,12 +96,12 @@ def with_store(current: Settings, work: Callable[[Database], Coroutine[Any, Any,
 
 def say(text: str | Text = "") -> None:
     """Print text for a person (markup is not interpreted: it may come from outside)."""
-    Console(highlight=False, soft_wrap=True, markup=False).print(text)
+    Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(text)
 
 
 def say_table(table: Table) -> None:
     """Print a table; as wide as its content when not on a terminal, so that nothing is cut off in a pipe."""
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 240).print(table)
+    Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 240).print(table)
 
 
 def table(*columns: str) -> Table:
@@ -119,7 +119,7 @@ def say_json(value: object) -> None:
 
 def complain(text: str) -> None:
     """Print a line on standard error, with secrets masked."""
-    Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(mask_text(text))
+    Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(mask_text(text))
 
 
 def show_problem(problem: Problem, source: str | None = None) -> str:

@@ -108,4 +108,31 @@ def _run_runbooks(text: str, file: str, loaded: Loaded) -> Ran:
     return Ran(count, len({failure.case for failure in failures}), problems)
 
 
-_RUNNERS: dict[str, Runner] = {"runbook_tests": _run_runbooks}
+def _run_rules(text: str, file: str, _: Loaded) -> Ran:
+    from engine.languages import LANGUAGES
+    from engine.loading import load
+    from engine.ruletest import read_tests
+    from engine.ruletest import run_tests as run_rule_tests
+
+    found, problems = read_tests(text, file)
+    if found is None:
+        return Ran(problems=problems)
+    rules = load(_rule_files(Path(file), found.rule_files))
+    if problems or rules.errors:
+        return Ran(problems=[*problems, *rules.errors])
+    results = run_rule_tests(found, rules.groups, LANGUAGES)
+    failed = [one for one in results if not one.passed]
+    differences = [Problem(one.file, one.line, one.column, f"{one.test}: {one.what}\n{one.diff}") for one in failed]
+    return Ran(len(results), len(failed), differences)
+
+
+def _rule_files(test_file: Path, patterns: Iterable[str]) -> list[Path]:
+    """The rule files a test names, relative to it; a pattern may match several, one that matches none is kept."""
+    return [
+        path
+        for pattern in patterns
+        for path in (sorted(test_file.parent.glob(pattern)) or [test_file.parent / pattern])
+    ]
+
+
+_RUNNERS: dict[str, Runner] = {"tests": _run_rules, "runbook_tests": _run_runbooks}

@@ -51,7 +51,9 @@ class Recorder:
                         "were gone before they could be recorded"
                     )
                 self._next[place] = message.offset + 1
-                self._writer.add(place.topic.removeprefix(self._prefix), place.partition, message.offset, message.value)
+                self._writer.add(
+                    place.topic.removeprefix(self._prefix), place.partition, message.offset, message.value or b""
+                )
                 count += 1
         return count
 

@@ -23,10 +23,9 @@ from engine.logql.linefilters import compile_regex
 from engine.logql.parse import parse
 from engine.logql.pipeline import compile_pipeline
 from engine.logql.window import LogWindow
-from engine.promql.aggregations import Aggregation
-from engine.promql.binary import SET_OPERATORS, Binary, Matching
-from engine.promql.evaluate import Number
-from engine.promql.values import Node
+from engine.vector.aggregations import Aggregation
+from engine.vector.binary import SET_OPERATORS, Binary, Matching
+from engine.vector.values import Node, Number
 
 _COUNTING = {"count_over_time", "bytes_over_time", "bytes_rate"}
 _UNWRAPPED = {

@@ -16,10 +16,19 @@ from engine.core.labels import Labels, Matcher
 from engine.core.messages import EvidenceLine
 from engine.core.series import SeriesSet
 from engine.logql.window import LogWindow, Slice
-from engine.promql import numeric, relabel
-from engine.promql.aggregations import REDUCTIONS
-from engine.promql.evaluate import sorted_vector
-from engine.promql.values import ONE, Context, InstantVector, Node, Value, from_rows, single, vector_value
+from engine.vector import numeric, relabel
+from engine.vector.aggregations import REDUCTIONS
+from engine.vector.values import (
+    ONE,
+    Context,
+    InstantVector,
+    Node,
+    Value,
+    from_rows,
+    single,
+    sorted_vector,
+    vector_value,
+)
 
 _REDUCED = {
     "count_over_time": "count",

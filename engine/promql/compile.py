@@ -17,14 +17,11 @@ from engine.core.expression import ExpressionError, Selector
 from engine.core.labels import Matcher, MatcherSet, MatchOp
 from engine.core.series import NAME
 from engine.core.window import MetricWindow
-from engine.promql import positions, relabel
-from engine.promql.aggregations import AGGREGATIONS, Aggregation
-from engine.promql.binary import OPERATORS, Binary, Matching
+from engine.promql import positions
 from engine.promql.evaluate import (
     DEFAULT_STEP_MS,
     InstantSelector,
     Negation,
-    Number,
     PromQLExpression,
     RangeSelector,
     Shift,
@@ -32,7 +29,10 @@ from engine.promql.evaluate import (
     Text,
 )
 from engine.promql.functions import FUNCTIONS, Call
-from engine.promql.values import LOOKBACK_MS, Node
+from engine.vector import relabel
+from engine.vector.aggregations import AGGREGATIONS, Aggregation
+from engine.vector.binary import OPERATORS, Binary, Matching
+from engine.vector.values import LOOKBACK_MS, Node, Number
 
 UNBOUNDED_MS = 2**52
 """The reach of a selector fixed to a time with `@`: however long ago that is, its samples are still wanted."""

@@ -16,7 +16,7 @@ from engine.core.labels import Labels, Matcher
 from engine.core.messages import EvidenceLine
 from engine.core.series import Rows, SeriesSet, sort_key
 from engine.core.window import MetricWindow
-from engine.promql.values import (
+from engine.vector.values import (
     LOOKBACK_MS,
     ONE,
     Context,
@@ -25,21 +25,11 @@ from engine.promql.values import (
     RangeVector,
     Value,
     range_of_columns,
+    sorted_vector,
     vector_value,
 )
 
 DEFAULT_STEP_MS = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number, or a duration in seconds."""
-
-    value: float
-
-    def evaluate(self, _: Context) -> float:
-        """The number."""
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +190,3 @@ class PromQLExpression:
     def evidence(self, windows: Mapping[str, Window], at_ms: int, labels: Labels, limit: int) -> list[EvidenceLine]:
         """Metrics have no lines to show."""
         return []
-
-
-def sorted_vector(vector: InstantVector) -> Vector:
-    """The present elements in the order of the expression, or by label set if it has none."""
-    rows = vector.series.ordered(np.flatnonzero(vector.present)) if vector.order is None else vector.order
-    if vector.order is not None:
-        rows = rows[vector.present[rows]]
-    return Vector([vector.series.labels[row] for row in rows], vector.values[rows])

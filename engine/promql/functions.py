@@ -16,10 +16,11 @@ import numpy as np
 from engine.core.expression import EvaluationError, Values
 from engine.core.labels import Labels
 from engine.core.series import SeriesSet
-from engine.promql import calendar, histograms, ranges, relabel
-from engine.promql import format as fmt
+from engine.promql import calendar, histograms, ranges
 from engine.promql.evaluate import InstantSelector, RangeSelector
-from engine.promql.values import (
+from engine.vector import format as fmt
+from engine.vector import relabel
+from engine.vector.values import (
     Context,
     InstantVector,
     Node,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine.core.expression import Values
 from engine.core.series import NAME, Mask, Rows, SeriesSet, number, sort_key
-from engine.promql.values import Context, InstantVector
+from engine.vector.values import Context, InstantVector
 
 BUCKET = "le"
 _NOISE = 1e-12

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from engine.core.expression import Times, Values
 from engine.core.series import Mask, Rows
 from engine.core.window import NEVER_MS
-from engine.promql import numeric
-from engine.promql.values import RangeVector
+from engine.vector import numeric
+from engine.vector.values import RangeVector
 
 Result = tuple[Values, Mask]
 Kernel = Callable[..., Result]

@@ -20,8 +20,8 @@ import numpy as np
 from engine.core.expression import EvaluationError, ExpressionError, Window
 from engine.core.labels import Labels, MatcherSet, decode, encode
 from engine.promql.compile import compile as compile_promql
-from engine.promql.evaluate import PromQLExpression, sorted_vector
-from engine.promql.values import Context, InstantVector
+from engine.promql.evaluate import PromQLExpression
+from engine.vector.values import Context, InstantVector, sorted_vector
 from tests.conformance import promqltest as script
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -32,7 +32,9 @@ def test_a_shard_that_wants_nothing_of_a_batch_still_learns_the_watermark():
 
 def test_special_values_follow_their_sample():
     full = batch("s", 1, 5, [("z", 1, 0.0), ("x", 2, 0.0)])
-    marked = type(full)(**{f: getattr(full, f) for f in full.__struct_fields__} | {"special": {"0": "NaN", "1": "stale"}})
+    marked = type(full)(
+        **{f: getattr(full, f) for f in full.__struct_fields__} | {"special": {"0": "NaN", "1": "stale"}}
+    )
     (message,) = [m for m in Router(TWO, 64).route(marked) if m.batch.series]
     assert message.batch.special == {"0": "stale"}
 

@@ -13,15 +13,31 @@ HEAD = "groups:\n  - name: g\n    rules:\n"
 BROKEN = {
     "not YAML": ("groups: [", "1:10", "not valid YAML"),
     "no groups": ("rules: []\n", "1:1", "a list under `groups`"),
-    "unknown key in a rule": (HEAD + "      - alert: A\n        expr: x\n        forr: 5m\n", "6:9", "unknown key 'forr'"),
+    "unknown key in a rule": (
+        HEAD + "      - alert: A\n        expr: x\n        forr: 5m\n",
+        "6:9",
+        "unknown key 'forr'",
+    ),
     "bad duration": (HEAD + "      - alert: A\n        expr: x\n        for: 5 minutes\n", "6:14", "not a duration"),
     "no expression": (HEAD + "      - alert: A\n", "4:9", "needs an expression"),
     "unknown function": (HEAD + "      - alert: A\n        expr: nope(x)\n", "5:15", "nope"),
-    "error inside a block": (HEAD + "      - alert: A\n        expr: |\n          x > 1\n            and nope(x)\n", "7:17", "nope"),
+    "error inside a block": (
+        HEAD + "      - alert: A\n        expr: |\n          x > 1\n            and nope(x)\n",
+        "7:17",
+        "nope",
+    ),
     "key twice": (HEAD + "      - alert: A\n        expr: x\n        expr: y\n", "6:9", "stands here twice"),
-    "bad label name": (HEAD + "      - alert: A\n        expr: x\n        labels: {a-b: c}\n", "6:18", "not a valid label"),
+    "bad label name": (
+        HEAD + "      - alert: A\n        expr: x\n        labels: {a-b: c}\n",
+        "6:18",
+        "not a valid label",
+    ),
     "recording rule": (HEAD + "      - record: a:b\n        expr: x\n", "4:9", "recording rules"),
-    "group twice": ("groups:\n  - {name: g, rules: []}\n  - {name: g, rules: []}\n", "3:12", "stands in this file twice"),
+    "group twice": (
+        "groups:\n  - {name: g, rules: []}\n  - {name: g, rules: []}\n",
+        "3:12",
+        "stands in this file twice",
+    ),
     "bad template": (HEAD + "      - alert: A\n        expr: x\n        annotations: {a: '{{ $labels.x'}\n", "6:2", ""),
 }
 

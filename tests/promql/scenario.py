@@ -8,7 +8,7 @@ from engine.core.expression import Window
 from engine.core.labels import encode
 from engine.promql import compile as compile_promql
 from engine.promql.evaluate import PromQLExpression
-from engine.promql.format import labels as show_labels
+from engine.vector.format import labels as show_labels
 from tests.conformance.promqltest import parse_series
 
 MINUTE_MS = 60_000

@@ -12,7 +12,7 @@ import re2
 from engine.core.expression import EvaluationError
 from engine.core.labels import Labels, Matcher
 from engine.core.series import NAME, sort_key
-from engine.promql.values import InstantVector, unique
+from engine.vector.values import InstantVector, unique
 
 _REFERENCE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))", re.ASCII)
 _DIGITS = re.compile(r"(\d+)")

@@ -15,9 +15,9 @@ import numpy as np
 from engine.core.expression import EvaluationError, Values
 from engine.core.labels import Labels
 from engine.core.series import Rows, SeriesSet, sort_key
-from engine.promql import format as fmt
-from engine.promql import numeric
-from engine.promql.values import (
+from engine.vector import format as fmt
+from engine.vector import numeric
+from engine.vector.values import (
     Context,
     InstantVector,
     Node,

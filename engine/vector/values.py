@@ -1,4 +1,4 @@
-"""What PromQL expressions evaluate to, and the context they are evaluated in.
+"""What expressions evaluate to, and the context they are evaluated in.
 
 A scalar is a `float`, a string a `str`. The two vector types are columnar: row `i` of every array belongs to
 `series.labels[i]`, and a row that has no value at this time is masked, not removed, so that what is derived from the
@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.core.expression import EvaluationError, Times, Values, Window
+from engine.core.expression import EvaluationError, Times, Values, Vector, Window
 from engine.core.series import Mask, Rows, SeriesSet
 from engine.core.window import NEVER_MS, RangeView
 
@@ -72,6 +72,17 @@ class Context:
     def note(self, severity: str, message: str) -> None:
         """Tell the user something ("warn" or "info") about this evaluation, once."""
         self.notes[severity, message] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number, or a duration in seconds."""
+
+    value: float
+
+    def evaluate(self, _: Context) -> float:
+        """The number."""
+        return self.value
 
 
 def unique(vector: InstantVector) -> InstantVector:
@@ -135,3 +146,11 @@ def range_value(value: Value) -> RangeVector:
     if isinstance(value, RangeVector):
         return value
     raise EvaluationError(f"expected a range vector, got {type(value).__name__}")
+
+
+def sorted_vector(vector: InstantVector) -> Vector:
+    """The present elements in the order of the expression, or by label set if it has none."""
+    rows = vector.series.ordered(np.flatnonzero(vector.present)) if vector.order is None else vector.order
+    if vector.order is not None:
+        rows = rows[vector.present[rows]]
+    return Vector([vector.series.labels[row] for row in rows], vector.values[rows])

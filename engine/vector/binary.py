@@ -15,8 +15,8 @@ import numpy as np
 from engine.core.expression import EvaluationError, Values
 from engine.core.labels import Labels
 from engine.core.series import NAME, Mask, Rows, SeriesSet, number
-from engine.promql import format as fmt
-from engine.promql.values import Context, InstantVector, Node, Value, unique, vector_value
+from engine.vector import format as fmt
+from engine.vector.values import Context, InstantVector, Node, Value, unique, vector_value
 
 Operate = Callable[[Any, Any], Any]
 
