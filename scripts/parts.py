@@ -8,7 +8,7 @@ tests that need it say why they are skipped.
     python scripts/parts.py status
     python scripts/parts.py path kafka              # the folder with its programs or jars
 
-The cache is `--cache`, else $SENTINEL_PARTS, else `aureus-sentinel/parts` in the user's cache folder.
+The cache is `--cache`, else $AUREUS_PARTS, else `aureus-sentinel/parts` in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ PARTS = {
 def default_cache() -> Path:
     """The cache folder when no flag names one."""
     home_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SENTINEL_PARTS") or Path(home_cache) / "aureus-sentinel" / "parts").absolute()
+    return Path(os.environ.get("AUREUS_PARTS") or Path(home_cache) / "aureus-sentinel" / "parts").absolute()
 
 
 def reason_file(name: str, cache: Path) -> Path:

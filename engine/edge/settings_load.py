@@ -28,6 +28,7 @@ Key = tuple[str, ...]
 
 ENV_PREFIX = "SENTINEL_"
 ENV_CONFIG = "SENTINEL_CONFIG"
+_NOT_SETTINGS = {ENV_CONFIG, "SENTINEL_CONFORMANCE"}  # the second says where conformance tests find their data
 DEFAULT_FILE = Path("sentinel.yml")
 
 # A Kubernetes Service called "sentinel" puts such variables into every pod of its namespace.
@@ -113,7 +114,7 @@ def load(
     if file is not None:
         _add_file(merge, file)
     for name, text in sorted(environ.items()):
-        if name.startswith(ENV_PREFIX) and name != ENV_CONFIG and not _SERVICE_LINK.fullmatch(name):
+        if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS and not _SERVICE_LINK.fullmatch(name):
             key = tuple(name.removeprefix(ENV_PREFIX).lower().split("__"))
             _add_text(merge, key, text, Origin("env", name))
     for flag, dotted, text in flags:

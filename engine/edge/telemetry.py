@@ -43,12 +43,6 @@ class Telemetry:
             ["role", "source"],
             registry=registry,
         )
-        self.received = Counter(
-            "sentinel_received_total",
-            "Samples and log lines taken in, by connector.",
-            ["connector", "kind"],
-            registry=registry,
-        )
         self.processed = Counter(
             "sentinel_processed_total", "Messages a role has worked through.", ["role", "topic"], registry=registry
         )

@@ -8,8 +8,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from engine.console.model import Decision, DecisionRefusedError
 from engine.console.server import Console
-from engine.edge.console_store import PostgresStore
 from engine.edge import approvals, audit
+from engine.edge.console_store import PostgresStore
 from tests.console.data import EXPIRES_MS, OPENED_MS, fill
 
 NOW_MS = OPENED_MS + 60_000

@@ -94,7 +94,7 @@ def test_the_reason_of_a_failed_command_is_its_error_line(tmp_path: Path) -> Non
 
 def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.delenv("SENTINEL_PARTS", raising=False)
+    monkeypatch.delenv("AUREUS_PARTS", raising=False)
     assert parts.default_cache() == tmp_path / "xdg" / "aureus-sentinel" / "parts"
-    monkeypatch.setenv("SENTINEL_PARTS", str(tmp_path / "parts"))
+    monkeypatch.setenv("AUREUS_PARTS", str(tmp_path / "parts"))
     assert parts.default_cache() == tmp_path / "parts"
