@@ -86,7 +86,7 @@ def settings(folder: Path, kafka_url: str) -> Settings:
         state_dir=folder / "state",
         log=LogSettings(level="error", format="console"),
         kafka=empty.kafka.model_copy(
-            update={"url": kafka_url, "topic_prefix": f"bench{random.randrange(10**9)}-", "fetch_wait_ms": 20}
+            update={"url": kafka_url, "topic_prefix": f"bench{random.randrange(10**9)}-"}
         ),
         http=empty.http.model_copy(update={"listen": "127.0.0.1:0"}),
         rules=empty.rules.model_copy(update={"paths": [folder / "rules"]}),
