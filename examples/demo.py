@@ -1,4 +1,4 @@
-"""`make demo`: the stand-in stack breaks in three ways, and Sentinel detects, decides, repairs, verifies and writes it up.
+"""`make demo`: the stand-in stack breaks in three ways; Sentinel detects, decides, repairs, verifies and writes it up.
 
 Everything is real but the stack's business: three HTTP services with their metrics, logs and tables, a load generator
 with over a thousand connections, Kafka's protocol, PostgreSQL, the rules and runbooks in rules/. At the end the
@@ -11,41 +11,43 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import httpx
-import msgspec
 from aiokafka import AIOKafkaConsumer
 from rich.console import Console
 
 from engine import __version__
 from engine.bundle import FORMAT, BundleReader, Manifest, RuleConfig
-from engine.edge.console_store import PostgresStore
 from engine.core.messages import Transition, decode_transition
 from engine.edge import audit
-from engine.edge.database import Database, open_database
+from engine.edge.console_store import PostgresStore
+from engine.edge.database import open_database
 from engine.edge.logging import configure
 from engine.edge.node import Node, running
 from engine.edge.recorder import Recorder, open_recorder
-from engine.edge.settings import Host, LogSettings, ModeOverride, ScrapeTarget, Settings
 from engine.flow import ALERTS, ROLES
 from engine.loading import Loaded, load, load_texts
 from engine.replay import Comparison, replay
+from examples.demo_setup import (
+    PROJECT,
+    Aureus,
+    DemoError,
+    Options,
+    free_port,
+    running_aureus,
+    running_prometheus,
+    settings,
+)
 
-PROJECT = Path(__file__).resolve().parent.parent
 WARM_UP_S = 6.0
 LIMIT_S = 150.0
-SCRAPE_S = 2.0
 
 
 @dataclass
@@ -110,106 +112,6 @@ class Screen:
         elapsed_s = time.monotonic() - self._start
         self._console.print(f"{elapsed_s:6.1f}s  {fault:<15}  {what:<10}", end="", style=style)
         self._console.print(f" {text}", markup=False)
-
-
-class DemoError(Exception):
-    """The demo cannot go on; says why."""
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@dataclass(frozen=True)
-class Aureus:
-    """The running stand-in."""
-
-    services: dict[str, str]
-    control: str
-    process: asyncio.subprocess.Process
-
-    async def switch(self, fault: str, on: bool) -> dict[str, Any]:
-        """Switch a fault; what was injected."""
-        async with httpx.AsyncClient(timeout=10) as client:
-            answer = await client.post(f"{self.control}/faults/{fault}", json={"on": on})
-            answer.raise_for_status()
-            return dict(answer.json())
-
-    async def end(self) -> None:
-        """End it and wait until it is gone."""
-        if self.process.returncode is None:
-            self.process.terminate()
-        await asyncio.wait_for(self.process.wait(), 20)
-
-
-@asynccontextmanager
-async def running_aureus(database_url: str, push_url: str, token: str, ports: int) -> AsyncIterator[Aureus]:
-    """The stand-in stack as a process of its own, which ends with us whatever happens."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "examples.aureus", "--database", database_url, "--loki-push", push_url),
-        *("--port-base", str(ports), "--seed", "7", "--follow-stdin"),
-        cwd=PROJECT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "AUREUS_ADMIN_TOKEN": token},
-    )
-    try:
-        if process.stdout is None:
-            raise DemoError("the stand-in has no standard output")
-        line = await asyncio.wait_for(process.stdout.readline(), 40)
-        if not line:
-            raise DemoError("the stand-in stack did not start; see above")
-        ready = msgspec.json.decode(line)
-        yield Aureus(ready["services"], ready["control"], process)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), 20)
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-def settings(folder: Path, database: Database, databases: dict[str, str], ports: int, kafka_url: str) -> Settings:
-    """Sentinel's settings for the demo: what a user would write into sentinel.yml."""
-    services = {name: f"http://127.0.0.1:{ports + i}" for i, name in enumerate(("bridge", "aureus-os", "openclaw"))}
-    hosts = {name: Host(url=services[name], token_env="AUREUS_ADMIN_TOKEN") for name in ("bridge", "openclaw")}  # noqa: S106  # the variable's name
-    empty = Settings()
-    return Settings(
-        state_dir=folder / "state",
-        log=LogSettings(level="warning", format="console"),
-        kafka=empty.kafka.model_copy(update={"url": kafka_url, "fetch_wait_ms": 20}),
-        database=empty.database.model_copy(update={"url": database.url}),
-        http=empty.http.model_copy(update={"listen": f"127.0.0.1:{free_port()}"}),
-        connectors=empty.connectors.model_copy(
-            update={
-                "scrape": [
-                    ScrapeTarget(
-                        job=name,
-                        url=f"{url}/metrics",
-                        interval_s=SCRAPE_S,
-                        timeout_s=SCRAPE_S,
-                        labels={"namespace": "aureus"},
-                    )
-                    for name, url in services.items()
-                ]
-            }
-        ),
-        rules=empty.rules.model_copy(update={"paths": [PROJECT / "rules"]}),
-        responder=empty.responder.model_copy(
-            update={
-                "overrides": [ModeOverride(action="http.request", namespace="aureus", mode="auto")],
-                "databases": databases,
-            }
-        ),
-        executor=empty.executor.model_copy(update={"allow_actions": ["http.request"], "hosts": hosts}),
-    )
 
 
 class Demo:
@@ -344,11 +246,9 @@ async def _record(recorder: Recorder, until: asyncio.Event) -> None:
     await recorder.catch_up()
 
 
-async def demo(out: Path, kafka_url: str) -> int:
+async def demo(out: Path, options: Options) -> int:
     """Run the demo; the exit status."""
     screen = Screen()
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     loaded = load([PROJECT / "rules"])
     if loaded.errors:
         raise DemoError("\n".join(map(str, loaded.errors)))
@@ -360,11 +260,15 @@ async def demo(out: Path, kafka_url: str) -> int:
         database = await stack.enter_async_context(open_database(None, out / "state"))
         databases = {name: await database.create_database(name) for name in ("aureus_os", "bridge")}
         ports = free_port()
-        chosen = settings(out, database, databases, ports, kafka_url)
+        chosen = settings(out, database, databases, ports, options)
         configure(chosen.log, chosen.instance)
         node = await stack.enter_async_context(running(chosen, ROLES, loaded))
         push_url = f"{node.http_url}/loki/api/v1/push"
         aureus = await stack.enter_async_context(running_aureus(database.url, push_url, token, ports))
+        if options.prometheus:
+            write_url = f"{node.http_url}/api/v1/write"
+            opening = running_prometheus(options.prometheus, out / "prometheus", aureus.services, write_url)
+            await stack.enter_async_context(opening)
         run = Demo(screen, node, aureus, out)
         await run.ready()
         screen.say("ready", f"console {node.http_url}")
@@ -420,9 +324,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=PROJECT / "out" / "demo", help="folder for reports and the bundle")
     parser.add_argument("--kafka", default="", help="bootstrap servers of a real Kafka; empty: the embedded broker")
+    parser.add_argument(
+        "--prometheus",
+        type=Path,
+        metavar="BINARY",
+        help="let this Prometheus scrape and remote-write",
+    )
     given = parser.parse_args()
+    shutil.rmtree(given.out, ignore_errors=True)
+    given.out.mkdir(parents=True)
     try:
-        return asyncio.run(demo(given.out, given.kafka))
+        return asyncio.run(demo(given.out, Options(given.kafka, given.prometheus)))
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2

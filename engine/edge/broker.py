@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 from confluent_kafka import Producer
 
 from engine.edge.settings import KafkaSettings
@@ -81,22 +81,35 @@ def ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
 async def ensure_topics(settings: KafkaSettings, bootstrap: str, topics: Iterable[Topic]) -> None:
     """Create the topics that are missing and check the partitions of those that are there. Raises `BrokerError`.
 
-    The embedded broker creates topics by itself, all with the same number of partitions.
+    The embedded broker has no CreateTopics: it makes a topic when it is asked about it, all with as many partitions.
     """
     if not settings.url:
+        await asyncio.to_thread(_ask_for, bootstrap, [settings.topic_prefix + topic.name for topic in topics])
         return
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **client_options(settings))
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             await admin.start()
-    except (KafkaError, TimeoutError, OSError) as error:
+    except (KafkaError, TimeoutError, OSError, ValueError) as error:
         await admin.close()
-        reason = str(error) or f"no answer within {START_TIMEOUT_S} s"
+        reason = f"no answer within {START_TIMEOUT_S} s" if isinstance(error, TimeoutError) else str(error)
+        if isinstance(error, KafkaConnectionError):
+            reason = "no broker answers there"
+        elif isinstance(error, ValueError):
+            reason = f"that is not host:port[,host:port] ({error})"
         raise BrokerError(f"cannot reach Kafka at {bootstrap} (setting kafka.url): {reason}") from error
     try:
         await _create(admin, settings, {settings.topic_prefix + topic.name: topic for topic in topics})
+    except KafkaError as error:
+        raise BrokerError(f"cannot look after the topics at {bootstrap} (setting kafka.url): {error}") from error
     finally:
         await admin.close()
+
+
+def _ask_for(bootstrap: str, names: Iterable[str]) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+    for name in names:
+        producer.list_topics(name, timeout=START_TIMEOUT_S)
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, wanted: dict[str, Topic]) -> None:

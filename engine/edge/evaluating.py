@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import faust
 import structlog
 from prometheus_client import Histogram
 
@@ -24,7 +23,7 @@ from engine.core.messages import Batch, EvidenceLine, MetricBatch, decode_rule_i
 from engine.core.router import by_shard
 from engine.core.rules import RuleGroup
 from engine.core.step import Shard, StepResult
-from engine.edge.faust_app import RoleApp, consume, decoded
+from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded
 from engine.flow import ALERTS, RULE_INPUTS
 
 log = structlog.get_logger(__name__)
@@ -68,9 +67,13 @@ class Evaluator:
         self.shards: dict[int, Shard] = {}
         self._held: dict[int, deque[tuple[int, Any]]] = {}
         self._saved_ms: dict[int, int] = {}
-        raw: Any = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-        self._table = role.app.Table("rule-state", partitions=role.app.conf.topic_partitions, schema=raw)
+        # Types, not a schema of raw bytes: with a schema Faust reads the keys back as JSON, and nothing is found again.
+        partitions = role.app.conf.topic_partitions
+        self._table = role.app.Table("rule-state", partitions=partitions, key_type=bytes, value_type=bytes)
+        self._rebalances = 0
+        self._owns = False
         role.app.on_partitions_revoked.connect(self._forget, weak=False)
+        role.app.on_partitions_assigned.connect(self._begin, weak=False)
         consume(role, [RULE_INPUTS], self._handle, hold=True)
 
     def _timed(self, group: RuleGroup) -> RuleGroup:
@@ -83,17 +86,30 @@ class Evaluator:
 
     async def _forget(self, *_: Any, **__: Any) -> None:
         """Partitions are being given anew: windows are read again from the committed offsets."""
+        self._rebalances += 1
+        self._owns = False
         self.shards.clear()
         self._held.clear()
         self._saved_ms.clear()
 
+    async def _begin(self, *_: Any, **__: Any) -> None:
+        self._owns = True
+
     async def _handle(self, event: Any) -> None:
+        if not self._owns or event.message.generation_id != self._role.app.consumer_generation_id:
+            return  # left over from before a rebalance: on windows that are empty now it would decide wrongly
+        rebalances = self._rebalances
         message = decoded(decode_rule_input, event.value)
         shard = self.shards.get(message.shard)
         if shard is None:
             shard = self.shards[message.shard] = self._restored(message.shard)
-        result = shard.step(message)
+        try:
+            result = shard.step(message)
+        except Exception as error:  # the step is pure: trying again would only find the batch half taken
+            raise PoisonError(f"cannot be evaluated: {type(error).__name__}: {error}") from error
         await self._say(result)
+        if rebalances != self._rebalances:
+            return  # whoever has the partition now reads this message again, and says the same
         self._save(message.shard, shard, force=bool(result.transitions))
         self._note(message.batch)
         self._release(event, message.batch, shard)

@@ -13,6 +13,8 @@ What is fenced and why (design: "Faust, fenced off"):
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +25,7 @@ import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
-from faust.exceptions import ProducerSendError
+from faust.exceptions import ConsumerNotStarted, ProducerSendError
 from faust.transport.drivers import aiokafka as driver
 
 from engine.core.messages import DeadLetter, encode
@@ -37,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_PAUSE_FIRST_S, RETRY_PAUSE_MAX_S = 0.2, 10.0
 ATTEMPTS = 3
+ENDS_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
 Send = Callable[[str, bytes, bytes], Awaitable[None]]
@@ -67,6 +70,18 @@ def _transport(fetch_wait_ms: int) -> type[driver.Transport]:
         def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
             return Thread(self, loop=self.loop, beacon=self.beacon)
 
+        async def perform_seek(self) -> None:
+            """As Faust, and to the beginning where nothing was committed yet.
+
+            Faust leaves such a partition where the fetcher is, past what it fetched and threw away in the rebalance.
+            """
+            await super().perform_seek()
+            own = (place for place in self.assignment() if not self._is_changelog_tp(place))
+            fresh = [place for place in own if self._committed_offset[place] is None]
+            if fresh:
+                earliest = await self.earliest_offsets(*fresh)
+                await self.seek_wait({place: earliest.get(place) or 0 for place in fresh})
+
     class Transport(driver.Transport):
         pass
 
@@ -76,14 +91,23 @@ def _transport(fetch_wait_ms: int) -> type[driver.Transport]:
 
 @dataclass
 class RoleApp:
-    """One role's Faust application. `processed` counts messages by partition, for the watchdog and the lag metric."""
+    """One role's Faust application, and how far it is: for the watchdog and the lag metric.
+
+    By partition, `begun` is the offset after the newest message taken up, `underway` how many of those are not
+    finished (side by side they end in any order), `ends` where the broker said that the partition ends. `done` counts
+    what was finished.
+    """
 
     role: str
     app: faust.App
     prefix: str
     telemetry: Telemetry
     clock: Clock
-    processed: dict[tuple[str, int], int] = field(default_factory=dict)
+    begun: dict[tuple[str, int], int] = field(default_factory=dict)
+    underway: Counter[tuple[str, int]] = field(default_factory=Counter)
+    ends: dict[tuple[str, int], int] = field(default_factory=dict)
+    done: int = 0
+    reads: set[str] = field(default_factory=set)
     lanes: list[Lanes] = field(default_factory=list)
     joined: bool = False
 
@@ -116,15 +140,26 @@ class RoleApp:
             else:
                 return
 
+    async def ask_for_ends(self) -> None:
+        """Ask the broker where the assigned partitions end: a consumer that has stopped fetching does not know."""
+        consumer = self.app.consumer
+        with contextlib.suppress(KafkaError, ConsumerNotStarted, TimeoutError, OSError):
+            async with asyncio.timeout(ENDS_TIMEOUT_S):
+                ends = await consumer.highwaters(*consumer.assignment())
+            self.ends = {(place.topic, place.partition): end for place, end in ends.items()}
+
     def lag(self) -> dict[tuple[str, int], int]:
         """Messages that the assigned partitions hold and the role has not worked through."""
-        consumer = self.app.consumer
+        consumer: Any = self.app.consumer
         out: dict[tuple[str, int], int] = {}
         for partition in consumer.assignment():
-            end = consumer.highwater(partition) or 0
+            if partition.topic not in self.reads:
+                continue  # a table's changelog
             place = (partition.topic, partition.partition)
-            if place in self.processed:
-                out[place] = max(0, end - self.processed[place])
+            end = max(consumer.highwater(partition) or 0, self.ends.get(place, 0))
+            # Before the first message it is where the committed offset told Faust to start.
+            begun = self.begun.get(place, consumer._read_offset.get(partition) or 0)
+            out[place] = max(0, end - begun) + self.underway[place]
         return out
 
 
@@ -186,8 +221,10 @@ def consume(role: RoleApp, topics: Iterable[Topic], handle: Handler, *, hold: bo
     message goes to the dead-letter topic. Anything else it raises is tried again with a growing pause, three times in
     all, and then treated as poison: the flow goes on, the bytes are kept, nothing is lost.
     """
+    names = [role.prefix + topic.name for topic in topics]
+    role.reads.update(names)
     channel = role.app.topic(
-        *[role.prefix + topic.name for topic in topics],
+        *names,
         key_type=bytes,
         value_type=bytes,
         key_serializer="raw",
@@ -196,15 +233,21 @@ def consume(role: RoleApp, topics: Iterable[Topic], handle: Handler, *, hold: bo
     lanes = Lanes(parallel)
 
     async def work(event: Any) -> None:
-        done = await _guarded(role, event, handle)
+        message = event.message
+        try:
+            done = await _guarded(role, event, handle)
+        finally:
+            role.underway[message.topic, message.partition] -= 1
         if not (hold and done):
             event.ack()
-        message = event.message
-        role.processed[message.topic, message.partition] = message.offset + 1
+        role.done += 1
         role.telemetry.processed.labels(role.role, message.topic.removeprefix(role.prefix)).inc()
 
     async def agent(stream: Any) -> None:
         async for event in stream.noack().events():
+            place = (event.message.topic, event.message.partition)
+            role.begun[place] = event.message.offset + 1
+            role.underway[place] += 1
             if parallel == 1:
                 await work(event)
             else:
@@ -274,7 +317,7 @@ async def _bury(role: RoleApp, event: Any, reason: str) -> None:
         reason=reason,
         at_ms=role.clock.now_ms(),
         key=event.key,
-        value=event.value,
+        value=event.value or b"",
     )
     log.error(
         "message.dead_letter", topic=letter.topic, partition=letter.partition, offset=letter.offset, reason=reason

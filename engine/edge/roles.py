@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import structlog
 
 from connectors import discover
 from engine.actions import Environment, HttpHost, load_actions
@@ -37,7 +38,16 @@ from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
 from engine.response.guardrails import ModeRule, Policy, Request, mode_of
 
+log = structlog.get_logger(__name__)
+
 TICK_S = 0.1
+DATABASE_LOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 PARALLEL = 16
 
 
@@ -113,7 +123,10 @@ async def start_responder(node: Node) -> None:
 
     async def tick() -> None:
         while True:
-            await responder.on_tick(node.clock.now_ms())
+            try:
+                await responder.on_tick(node.clock.now_ms())
+            except DATABASE_LOST as error:  # in the middle of a turn; the next one finds everything in the database
+                log.warning("responder.tick_cut_off", reason=str(error) or type(error).__name__)
             await node.clock.sleep(TICK_S)
 
     consume(role, [ALERTS, OUTCOMES], handle, parallel=PARALLEL)

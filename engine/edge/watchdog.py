@@ -40,10 +40,11 @@ async def watch(node: Node, role: RoleApp) -> None:
     node.health.heartbeats.register(name, LOOK_EVERY_S * 5)
     while True:
         await node.clock.sleep(LOOK_EVERY_S)
+        await role.ask_for_ends()
         lag = role.lag()
         for (topic, partition), messages in lag.items():
             node.telemetry.lag.labels(role.role, topic.removeprefix(role.prefix), str(partition)).set(messages)
-        stuck_s = look(progress, sum(role.processed.values()), sum(lag.values()), node.clock.now_ms() / 1000)
+        stuck_s = look(progress, role.done, sum(lag.values()), node.clock.now_ms() / 1000)
         if role.app.crashed:
             node.fail(f"{role.role}: the Faust application has crashed")
         elif stuck_s > PATIENCE_S:

@@ -29,7 +29,7 @@ def render(record: IncidentRecord) -> str:
     entries = timeline(record)
     parts = [
         f"# Incident Report - {_day(state.opened_ms)} {_line(state.alert.alertname)}",
-        f"Incident {state.id} · {state.priority} · {state.severity or 'no severity'} · {state.status}",
+        f"Incident {state.id} · {state.priority} · {state.severity or 'no severity'} · {state.status} · times in UTC",
         "## Summary",
         _summary(record),
         "## Timeline",

@@ -83,7 +83,7 @@ def test_a_resolved_incident_fills_the_template() -> None:
         == """\
 # Incident Report - 2026-01-01 PolicyViolationSpike
 
-Incident 7 · P2 · warning · resolved
+Incident 7 · P2 · warning · resolved · times in UTC
 
 ## Summary
 
