@@ -21,7 +21,8 @@ from connectors import Connector, Decoded, DecodeError
 from connectors._wire import gunzip, media_type
 from engine.core import labels as label_sets
 from engine.core.batching import Samples
-from engine.core.sources import STALE, SourceTiming
+from engine.core.sources import SourceTiming
+from engine.core.window import STALE
 
 ACCEPT = "text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.5"
 _CACHE_LINES = 200_000

@@ -1,7 +1,7 @@
 """Replay: run recorded input through the same router and step as live, and compare what comes out.
 
-It has no broker, no database, no executor and no clock: it cannot act. Transitions are compared by id, which stands
-for rule, labels, state and time; so "identical" means that every decision was made again, at the same event time.
+It has no broker, no database, no executor and no clock: it cannot act. "Identical" means that every decision was made
+again: same rule, labels, state, event time, cause, value and evidence.
 """
 
 from __future__ import annotations
@@ -84,10 +84,17 @@ def replay(
                 then[transition.id] = transition
         except (msgspec.DecodeError, UnicodeDecodeError):  # live, it went to the dead-letter topic
             outcome.dropped["not_decodable"] = outcome.dropped.get("not_decodable", 0) + 1
-    outcome.identical = [now[key] for key in then if key in now]
-    outcome.gone = [then[key] for key in then if key not in now]
-    outcome.added = [now[key] for key in now if key not in then]
+    outcome.identical = [now[key] for key in then if _same(then[key], now.get(key))]
+    outcome.gone = [then[key] for key in then if not _same(then[key], now.get(key))]
+    outcome.added = [now[key] for key in now if not _same(now[key], then.get(key))]
     return outcome
+
+
+def _same(one: Transition, other: Transition | None) -> bool:
+    """Whether two transitions are one decision: everything but when its cause reached a connector."""
+    return other is not None and msgspec.structs.replace(one, received_ms=0) == msgspec.structs.replace(
+        other, received_ms=0
+    )
 
 
 def _feed(pipeline: Pipeline, batch: Batch, outcome: Comparison, now: dict[str, Transition]) -> None:

@@ -13,7 +13,7 @@ Everything that affects a transition is in this file. It is plain data in, trans
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -47,7 +47,7 @@ class Sample(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """What one evaluation of a rule gave. `missing_cause(series)` is asked only for alerts that are no longer there."""
+    """What one evaluation of a rule gave."""
 
     at_ms: int
     samples: Sequence[Sample]
@@ -87,20 +87,21 @@ def advance(
     condition ended (False); see `missing`. Raises `ValueError` if two samples have one label set.
     """
     at_ms = result.at_ms
-    changes: list[Change] = []
-    present: set[str] = set()
-    for sample in result.samples:
+    present: dict[str, Sample] = {}
+    for sample in result.samples:  # all of them before anything moves: a refused result changes nothing
         mark = fingerprint(sample.labels)
         if mark in present:
             raise ValueError(f"two results have the same labels after applying the rule's: {sample.labels}")
-        present.add(mark)
+        present[mark] = sample
+    changes: list[Change] = []
+    for mark, sample in present.items():
         changes += _hold(rule, active, mark, sample, at_ms)
     for mark in missing(active, present):
         changes += _leave(rule, active, mark, at_ms, "no_data" if no_data.get(mark) else "cleared")
     return changes
 
 
-def missing(active: Mapping[str, ActiveAlert], present: set[str]) -> list[str]:
+def missing(active: Mapping[str, ActiveAlert], present: Container[str]) -> list[str]:
     """Fingerprints of active alerts that are not among those present, in a stable order."""
     return sorted(mark for mark in active if mark not in present)
 
@@ -153,6 +154,29 @@ def transition(
         cause=change.cause,
         window_ms=rule.window_ms,
         evidence=evidence,
+        received_ms=received_ms,
+    )
+
+
+def removed(group: str, alert: ActiveAlert, at_ms: int, received_ms: int) -> Transition:
+    """The end of an alert whose rule is no longer there. It says nothing about the condition."""
+    mark = fingerprint(alert.labels)
+    name = alert.labels.get("alertname", "")
+    state: AlertState = "resolved" if alert.state == "firing" else "inactive"
+    return Transition(
+        id=hashlib.blake2b(f"{group}/{name}|{mark}|removed|{at_ms}".encode(), digest_size=16).hexdigest(),
+        rule=f"{group}/{name}",
+        alertname=name,
+        fingerprint=mark,
+        labels=dict(sorted(alert.labels.items())),
+        annotations=alert.annotations,
+        previous=alert.state,
+        state=state,
+        at_ms=at_ms,
+        active_since_ms=alert.active_since_ms,
+        value=format_value(alert.value),
+        cause="rule_removed",
+        window_ms=0,
         received_ms=received_ms,
     )
 

@@ -23,6 +23,7 @@ from engine.core.messages import EvidenceLine, LogEntry
 
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]
+Presence = Literal["live", "vanished", "absent"]
 
 
 class ExpressionError(Exception):
@@ -67,11 +68,11 @@ class Window(Protocol):
     def evict(self, before_ms: int) -> None:
         """Forget what is older than `before_ms`."""
 
-    def newest_ms(self, at_ms: int, labels: Labels | None = None) -> int | None:
-        """The time of the newest sample not later than `at_ms`, None if there is none: tells "no data" from "no match".
+    def presence(self, at_ms: int, labels: Labels) -> Presence:
+        """Whether there is data at `at_ms` in series that agree with `labels` on every label name both have.
 
-        With `labels`, only series that agree with them on every label name both have are looked at. A staleness
-        marker is not a sample.
+        "live": some of them still get samples; "vanished": none does any more; "absent": no such series is held. A
+        window of log lines is always "live": that nothing was logged is an answer.
         """
 
     def __len__(self) -> int:

@@ -1,14 +1,18 @@
 """One rule group at work: its windows, its watermark, and its rules evaluated in event time.
 
-A group is the unit of sharding and shares nothing with other groups. `add` puts the matching part of a batch into the
-windows; `advance` evaluates, in event-time order, everything that the group's watermark has passed:
+A group is the unit of sharding and shares nothing with other groups. The shard puts the matching part of a batch into
+the windows; `advance` evaluates, in event-time order, everything that the group's watermark has passed:
 
     event time ------|----x-----x--------|----x------W=======> not complete yet
     evaluate         tick eager eager    tick eager
 
-The watermark of a group is the smallest of the sources that ever sent it something, leaving out sources that lag
-behind the others by more than `source_idle_ms` (a dead source must not hold the group for ever). Events that come
-from behind the group's watermark (a source that was left out, or was unknown) are counted as late and kept out.
+The watermark of a group is the smallest of the sources that ever sent it something. A source that nothing was heard
+of for `source_idle_ms` does not count (a dead source must not hold the group for ever); if that leaves none, or none
+ever sent anything, the group follows the other sources of its shard, so that `absent()` can fire and alerts can end.
+
+A source's own events are never behind its own watermark. Behind the *group's* they are only if the source was given
+up: then they are late, counted and kept out. The first events of a source nobody knew are taken, whatever their time;
+they are seen by the next evaluations.
 """
 
 from __future__ import annotations
@@ -20,7 +24,17 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from engine.core.alert import ActiveAlert, Change, Result, Sample, advance, alert_labels, missing, transition
+from engine.core.alert import (
+    ActiveAlert,
+    Change,
+    Result,
+    Sample,
+    advance,
+    alert_labels,
+    missing,
+    removed,
+    transition,
+)
 from engine.core.eager import EagerTimes
 from engine.core.expression import EvaluationError, Expression, Times, Vector, Window
 from engine.core.labels import Labels, fingerprint
@@ -39,9 +53,16 @@ class StepConfig:
 
     eager_per_s: int = 20
     eager_grid_ms: int = 50
-    source_idle_ms: int = 60_000
+    source_idle_ms: int = 300_000
     evidence_limit: int = 10
     external_labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class SourceMark(Struct):
+    """How far a source is (event time), and when its connector last said anything (that connector's wall clock)."""
+
+    watermark_ms: int
+    heard_ms: int
 
 
 class RuleFailure(Struct, frozen=True):
@@ -65,6 +86,7 @@ class Group:
     def __init__(self, group: RuleGroup, config: StepConfig, snapshot: GroupSnapshot | None = None) -> None:
         self.rules = group
         self._config = config
+        self._removed = _removed(group, snapshot)
         self.windows: dict[str, Window] = {}
         self._reach_ms: dict[str, int] = {}
         self._readers: dict[str, list[int]] = {}
@@ -74,7 +96,8 @@ class Group:
                 self._reach_ms[selector.key] = max(self._reach_ms.get(selector.key, 0), selector.reach_ms)
                 self._readers.setdefault(selector.key, []).append(index)
         self._eager = [EagerTimes(config.eager_per_s, config.eager_grid_ms) for _ in group.rules]
-        self._sources: dict[str, int] = {}
+        self._sources: set[str] = set()
+        self.kinds = {selector.kind for rule in group.rules for selector in rule.expression.selectors}
         self.watermark_ms = NEVER
         self._next_tick_ms: int | None = None
         self._evicted_ms = NEVER
@@ -96,38 +119,41 @@ class Group:
         """How far back the window of a selector is kept."""
         return self._reach_ms[selector_key]
 
-    def is_late(self, t_ms: int) -> bool:
-        """Whether an event of this time comes from behind the watermark."""
-        return t_ms < self.watermark_ms
+    def admits_from_ms(self, source: str) -> int:
+        """Events of a source that are older than this are late."""
+        return self.watermark_ms if source in self._sources else NEVER
 
     def matched(self, source: str, selector_key: str, due_ms: Times) -> None:
         """Note that a source sent matching events; `due_ms` are the times at which they can first be seen whole."""
-        self._sources.setdefault(source, NEVER)
+        self._sources.add(source)
         if self._config.eager_per_s:
             for index in self._readers[selector_key]:
-                self._eager[index].add(due_ms)
+                self._eager[index].add(np.maximum(due_ms, self.watermark_ms))
 
-    def progress(self, source: str, watermark_ms: int) -> None:
-        """Note a source's watermark (of a source that never matched: ignored) and move the group's."""
-        if source not in self._sources:
-            return
-        self._sources[source] = max(self._sources[source], watermark_ms)
-        newest = max(self._sources.values())
-        live = [w for w in self._sources.values() if w >= newest - self._config.source_idle_ms]
-        self.watermark_ms = max(self.watermark_ms, min(live))
+    def progress(self, marks: Mapping[str, SourceMark], others_ms: int) -> None:
+        """Move the watermark; `others_ms` is how far the shard's live sources are that send what the group reads."""
+        heard_ms = max((mark.heard_ms for mark in marks.values()), default=NEVER)
+        own = [marks[source] for source in self._sources if source in marks]
+        live = [m.watermark_ms for m in own if m.heard_ms >= heard_ms - self._config.source_idle_ms]
+        self.watermark_ms = max(self.watermark_ms, min(live) if live else others_ms)
 
     def advance(self, received_ms: int) -> tuple[list[Transition], list[RuleFailure]]:
         """Evaluate everything that lies before the watermark and was not evaluated yet."""
-        transitions: list[Transition] = []
+        transitions = self._end_removed(received_ms)
         failures: list[RuleFailure] = []
         for at_ms, index in self._due():
             if at_ms <= self.evaluated_ms:
                 continue  # done before a restart; the windows are being filled again
             rule = self.rules.rules[index]
+            # A copy moves, and counts only if all went well: a failing rule keeps its alerts and loses no transition,
+            # its own or another rule's. Whatever it raises, as the rules are the user's.
+            moving = {mark: msgspec.structs.replace(alert) for mark, alert in self.active[index].items()}
             try:
-                transitions += self._evaluate(rule, self.active[index], at_ms, received_ms)
-            except (EvaluationError, ValueError) as error:
-                failures.append(RuleFailure(f"{rule.group}/{rule.name}", at_ms, str(error)))
+                transitions += self._evaluate(rule, moving, at_ms, received_ms)
+                self.active[index] = moving
+            except Exception as error:
+                reason = str(error) if isinstance(error, EvaluationError) else f"{type(error).__name__}: {error}"
+                failures.append(RuleFailure(f"{rule.group}/{rule.name}", at_ms, reason))
         if self.watermark_ms != NEVER:
             self.evaluated_ms = max(self.evaluated_ms, self.watermark_ms - 1)
         self._evict()
@@ -176,18 +202,21 @@ class Group:
         return transition(rule, change, at_ms, evidence, received_ms)
 
     def _data_vanished(self, expression: Expression, series: Labels, at_ms: int) -> bool:
-        """Whether the metric series behind an alert have no sample any more: then nothing is known (Safety 5).
+        """Whether an alert is gone because its data is: then nothing is known about its condition (Safety 5).
 
-        For logs silence is an answer: no line means that nothing was logged.
+        That is so when the series of one selector have ended, or none of the selectors has any.
         """
-        metrics = [selector for selector in expression.selectors if selector.kind == "metrics"]
-        if not metrics:
-            return False
-        for selector in metrics:
-            newest = self.windows[selector.key].newest_ms(at_ms, series)
-            if newest is not None and newest > at_ms - selector.reach_ms:
-                return False
-        return True
+        found = [
+            self.windows[selector.key].presence(at_ms, series)
+            for selector in expression.selectors
+            if selector.kind == "metrics"
+        ]
+        return "vanished" in found or (bool(found) and "live" not in found)
+
+    def _end_removed(self, received_ms: int) -> list[Transition]:
+        """Alerts that an earlier run left of rules that are no longer there: they end, and say why."""
+        ended, self._removed = self._removed, []
+        return [removed(self.rules.name, alert, self.evaluated_ms, received_ms) for alert in ended]
 
     def _evict(self) -> None:
         if self.watermark_ms < self._evicted_ms + 1_000:
@@ -199,6 +228,12 @@ class Group:
 
 def _elements(vector: Vector) -> Sequence[tuple[Labels, float]]:
     return list(zip(vector.labels, vector.values.tolist(), strict=True))
+
+
+def _removed(group: RuleGroup, snapshot: GroupSnapshot | None) -> list[ActiveAlert]:
+    known = {rule.key for rule in group.rules}
+    alerts = snapshot.alerts if snapshot else {}
+    return [alert for key in sorted(alerts) if key not in known for alert in alerts[key].values()]
 
 
 encode_snapshot = msgspec.json.Encoder().encode

@@ -43,6 +43,11 @@ class MetricBatch(Struct, frozen=True, tag="metrics", tag_field="kind"):
     values: list[float] = []
     special: dict[str, Literal["NaN", "+Inf", "-Inf", "stale"]] = {}
 
+    def __post_init__(self) -> None:
+        """Columns of unequal length are no batch: the decoder refuses them."""
+        if not len(self.series) == len(self.t_ms) == len(self.values):
+            raise ValueError(f"columns of {len(self.series)}, {len(self.t_ms)} and {len(self.values)} entries")
+
 
 class LogEntry(Struct, frozen=True, array_like=True):
     """One log line of a stream: [time, line] or [time, line, structured metadata]."""
@@ -182,7 +187,10 @@ class Outcome(Struct, frozen=True):
 
 
 class DeadLetter(Struct, frozen=True):
-    """A message that could not be used: where it came from, why, and its bytes (base64); topic `dead-letter`."""
+    """A message that could not be used: where it came from, why, and its bytes (base64); topic `dead-letter`.
+
+    `value` holds the first bytes of a message too large to be wrapped whole; `size_bytes` is what it had.
+    """
 
     topic: str
     partition: int
@@ -191,6 +199,7 @@ class DeadLetter(Struct, frozen=True):
     at_ms: int
     key: bytes | None
     value: bytes
+    size_bytes: int = 0
 
 
 _encoder = msgspec.json.Encoder()

@@ -40,12 +40,11 @@ from engine.core.batching import (
     split_streams,
 )
 from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch
+from engine.core.window import STALE_BITS
 
 Kind = Literal["metrics", "logs"]
 Special = Literal["NaN", "+Inf", "-Inf", "stale"]
 
-STALE_BITS = 0x7FF0000000000002
-STALE = float(np.uint64(STALE_BITS).view(np.float64))
 _IDLE_PACE_MS = 1_000
 _CATCH_UP_MS = 100
 
@@ -97,6 +96,20 @@ class _Admitted:
     dropped: dict[str, int]
 
 
+class _Failed(Struct, frozen=True):
+    """A delivery that failed: the span of its events, the last number given by then, how long to wait for them."""
+
+    oldest_ms: int
+    newest_ms: int
+    seq: int
+    until_ms: int
+
+    def came_again(self, stamp: Stamp) -> bool:
+        """Whether a later request holds these events: only one that was stamped after the failure can."""
+        is_later = stamp.batches[0].seq > self.seq
+        return is_later and stamp.oldest_ms <= self.oldest_ms and stamp.newest_ms >= self.newest_ms
+
+
 class SourceClock:
     """Numbers, watermark and heartbeats of one source.
 
@@ -116,8 +129,7 @@ class SourceClock:
         self._beat_at_ms = 0
         self._say_again = False
         self._in_flight: dict[int, int] = {}  # last seq of a stamp -> its oldest event
-        self._failed_ms: int | None = None  # oldest event of deliveries that failed
-        self._failed_until_ms = 0
+        self._failed: list[_Failed] = []
 
     @property
     def watermark_ms(self) -> int | None:
@@ -137,7 +149,7 @@ class SourceClock:
         self._in_flight[self._seq + len(admitted.pieces)] = admitted.oldest_ms
         self._data_at_ms = now_ms
         if self._newest_ms is not None:
-            self._promise(self._newest_ms - self.timing.lateness_ms, now_ms)
+            self._promise(min(self._newest_ms, now_ms) - self.timing.lateness_ms, now_ms)
         batches = tuple(self._batch(piece, now_ms) for piece in admitted.pieces)
         return Stamp(batches, admitted.dropped, admitted.oldest_ms, admitted.newest_ms)
 
@@ -145,14 +157,13 @@ class SourceClock:
         """Every batch of the stamp was acknowledged by the broker."""
         self._in_flight.pop(stamp.batches[-1].seq, None)
         self._newest_ms = stamp.newest_ms if self._newest_ms is None else max(self._newest_ms, stamp.newest_ms)
-        if self._failed_ms is not None and stamp.oldest_ms <= self._failed_ms:
-            self._failed_ms = None  # the client sent it again
+        self._failed = [failed for failed in self._failed if not failed.came_again(stamp)]
 
     def failed(self, stamp: Stamp, now_ms: int) -> None:
         """Some batch of the stamp was not acknowledged; the client will send its events again."""
         self._in_flight.pop(stamp.batches[-1].seq, None)
-        self._failed_ms = stamp.oldest_ms if self._failed_ms is None else min(self._failed_ms, stamp.oldest_ms)
-        self._failed_until_ms = now_ms + self.timing.retry_hold_ms
+        until_ms = now_ms + self.timing.retry_hold_ms
+        self._failed.append(_Failed(stamp.oldest_ms, stamp.newest_ms, self._seq, until_ms))
         self._say_again = True
 
     def heartbeat(self, now_ms: int) -> Batch | None:
@@ -165,11 +176,12 @@ class SourceClock:
         if self._newest_ms is None or self._promised_ms is None:
             return None
         quiet_ms = now_ms - self._data_at_ms
-        due_ms, pace_ms = self._newest_ms - self.timing.lateness_ms, _CATCH_UP_MS
+        newest_ms = min(self._newest_ms, now_ms)  # one event from a fast clock must not make all others late
+        due_ms, pace_ms = newest_ms - self.timing.lateness_ms, _CATCH_UP_MS
         if quiet_ms >= self.timing.idle_after_ms:
-            due_ms, pace_ms = max(due_ms + quiet_ms, self._newest_ms + 1), _IDLE_PACE_MS
+            due_ms, pace_ms = min(max(due_ms + quiet_ms, newest_ms + 1), now_ms + 1), _IDLE_PACE_MS
         elif quiet_ms >= self.timing.lateness_ms:
-            due_ms, pace_ms = self._newest_ms + 1, 0
+            due_ms, pace_ms = newest_ms + 1, 0
         elif due_ms < self._promised_ms + _CATCH_UP_MS and not self._say_again:
             return None  # the next batch will say it
         if self._say_again:
@@ -188,12 +200,8 @@ class SourceClock:
 
     def _promise(self, due_ms: int, now_ms: int) -> bool:
         """Raise the watermark towards `due_ms` as far as undelivered data allows; whether it moved."""
-        if self._failed_ms is not None and now_ms >= self._failed_until_ms:
-            self._failed_ms = None
-        held = list(self._in_flight.values())
-        if self._failed_ms is not None:
-            held.append(self._failed_ms)
-        due_ms = min([due_ms, *held])
+        self._failed = [failed for failed in self._failed if now_ms < failed.until_ms]
+        due_ms = min([due_ms, *self._in_flight.values(), *(failed.oldest_ms for failed in self._failed)])
         if self._promised_ms is not None and due_ms <= self._promised_ms:
             return False
         self._promised_ms = due_ms

@@ -16,17 +16,13 @@ from msgspec import Raw
 
 from engine.core import labels as label_sets
 from engine.core.expression import LogWindow, Selector, Times
-from engine.core.group import FOREVER, NEVER, Group, GroupSnapshot, RuleFailure, StepConfig, times_ms
+from engine.core.group import FOREVER, NEVER, Group, GroupSnapshot, RuleFailure, SourceMark, StepConfig, times_ms
 from engine.core.labels import Labels
 from engine.core.messages import Batch, LogBatch, LogEntry, MetricBatch, RuleInput, Transition
 from engine.core.rules import RuleGroup
+from engine.core.window import STALE
 
-_SPECIAL = {
-    "NaN": np.nan,
-    "+Inf": np.inf,
-    "-Inf": -np.inf,
-    "stale": np.uint64(0x7FF0000000000002).view(np.float64),
-}
+_SPECIAL = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf, "stale": STALE}
 _CACHE_LIMIT = 500_000
 
 
@@ -54,8 +50,10 @@ class Shard:
         snapshots: Mapping[str, GroupSnapshot] | None = None,
     ) -> None:
         kept = snapshots or {}
-        config = config or StepConfig()
-        self.groups = [Group(group, config, kept.get(group.key)) for group in groups]
+        self._config = config or StepConfig()
+        self.groups = [Group(group, self._config, kept.get(group.key)) for group in groups]
+        self._marks: dict[str, SourceMark] = {}
+        self._kinds: dict[str, str] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self._metric_selectors = self._selectors("metrics")
         self._log_selectors = self._selectors("logs")
@@ -73,8 +71,9 @@ class Shard:
             self._add_metrics(batch, result)
         else:
             self._add_logs(batch, result)
+        self._note(batch)
         for group in self.groups:
-            group.progress(batch.source, batch.watermark_ms)
+            group.progress(self._marks, self._others_ms(group))
             transitions, failures = group.advance(batch.received_ms)
             result.transitions += transitions
             result.failures += failures
@@ -93,6 +92,24 @@ class Shard:
     def snapshots(self) -> dict[str, GroupSnapshot]:
         """The state to keep, by group key."""
         return {group.rules.key: group.snapshot() for group in self.groups}
+
+    def _note(self, batch: Batch) -> None:
+        mark = self._marks.setdefault(batch.source, SourceMark(NEVER, NEVER))
+        mark.watermark_ms = max(mark.watermark_ms, batch.watermark_ms)
+        mark.heard_ms = max(mark.heard_ms, batch.received_ms)
+        self._kinds[batch.source] = "metrics" if isinstance(batch, MetricBatch) else "logs"
+
+    def _others_ms(self, group: Group) -> int:
+        """How far all live sources are that send the kinds of events a group reads."""
+        heard_ms = max(mark.heard_ms for mark in self._marks.values()) - self._config.source_idle_ms
+        return min(
+            (
+                mark.watermark_ms
+                for source, mark in self._marks.items()
+                if mark.heard_ms >= heard_ms and (not group.kinds or self._kinds[source] in group.kinds)
+            ),
+            default=NEVER,
+        )
 
     def _is_repetition(self, batch: Batch) -> bool:
         number = (batch.epoch, batch.seq)
@@ -126,7 +143,7 @@ class Shard:
         for index, rows in rows_of.items():
             group, selector = self._metric_selectors[index]
             chosen = np.asarray(rows)
-            timely = t_ms[chosen] >= group.watermark_ms
+            timely = t_ms[chosen] >= group.admits_from_ms(batch.source)
             result.drop("late", len(chosen) - int(timely.sum()))
             chosen = chosen[timely]
             if len(chosen):
@@ -146,7 +163,8 @@ class Shard:
             labels, wanted = self._match_stream(stream.labels)
             for index in wanted:
                 group, selector = self._log_selectors[index]
-                timely = [entry for entry in stream.entries if entry.t_ns >= group.watermark_ms * 1_000_000]
+                from_ns = group.admits_from_ms(batch.source) * 1_000_000
+                timely = [entry for entry in stream.entries if entry.t_ns >= from_ns]
                 result.drop("late", len(stream.entries) - len(timely))
                 group.matched(batch.source, selector.key, _extract(group, selector, labels, timely))
 

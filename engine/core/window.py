@@ -16,13 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.core.expression import Times, Values
+from engine.core.expression import Presence, Times, Values
 from engine.core.labels import Labels, decode
 from engine.core.series import Mask, Rows, SeriesSet
 
 STALE_BITS = 0x7FF0000000000002
 STALE = float(np.array([STALE_BITS], dtype=np.uint64).view(np.float64)[0])
 NEVER_MS = np.iinfo(np.int64).min
+SILENCE_MIN_MS, SILENCE_ONE_SAMPLE_MS = 5_000, 100_000
 _FEWEST_COLUMNS = 8
 
 
@@ -255,16 +256,24 @@ class MetricWindow:
         self._samples.shrink()
         self._stale.shrink()
 
-    def newest_ms(self, at_ms: int, labels: Labels | None = None) -> int | None:
-        """The time of the newest sample not later than `at_ms`, None if there is none.
+    def presence(self, at_ms: int, labels: Labels) -> Presence:
+        """Whether series that agree with `labels` still get samples at `at_ms`.
 
-        With `labels`, only series that agree with them on every label name both have are looked at. A staleness
-        marker is not a sample.
+        A series has vanished when a staleness marker is its newest entry, or when it has been silent for
+        three times the distance of its last two samples (at least `SILENCE_MIN_MS`).
         """
-        rows = np.arange(len(self._keys)) if labels is None else np.flatnonzero(self.series.agreeing(labels))
-        position = self._samples.position(rows, at_ms)
-        some = position > self._samples.begin[rows]
-        return int(self._samples.times[rows[some], position[some] - 1].max()) if some.any() else None
+        rows = np.flatnonzero(self.series.agreeing(labels))
+        if not len(rows):
+            return "absent"
+        newest, _, live = _newest(self._samples, rows, at_ms)
+        before = self._samples.position(rows, at_ms) - 2
+        has_two = live & (before >= self._samples.begin[rows])
+        spacing = np.where(has_two, newest - self._samples.times[rows, np.maximum(before, 0)], SILENCE_ONE_SAMPLE_MS)
+        live &= at_ms - newest < np.maximum(3 * spacing, SILENCE_MIN_MS)
+        if self._any_stale:
+            gone_ms, _, gone = _newest(self._stale, rows, at_ms)
+            live &= ~(gone & (gone_ms > newest))
+        return "live" if live.any() else "vanished"
 
     def instant(self, at_ms: int, lookback_ms: int) -> InstantView:
         """The newest sample of each series in `(at_ms - lookback_ms, at_ms]`, unless it has gone stale since."""

@@ -67,6 +67,8 @@ class Evaluator:
         self.shards: dict[int, Shard] = {}
         self._held: dict[int, deque[tuple[int, Any]]] = {}
         self._saved_ms: dict[int, int] = {}
+        self._safe_ms: dict[int, int] = {}
+        self._next_safe_ms: dict[int, int] = {}
         # Types, not a schema of raw bytes: with a schema Faust reads the keys back as JSON, and nothing is found again.
         partitions = role.app.conf.topic_partitions
         self._table = role.app.Table("rule-state", partitions=partitions, key_type=bytes, value_type=bytes)
@@ -91,6 +93,8 @@ class Evaluator:
         self.shards.clear()
         self._held.clear()
         self._saved_ms.clear()
+        self._safe_ms.clear()
+        self._next_safe_ms.clear()
 
     async def _begin(self, *_: Any, **__: Any) -> None:
         self._owns = True
@@ -112,7 +116,7 @@ class Evaluator:
             return  # whoever has the partition now reads this message again, and says the same
         self._save(message.shard, shard, force=bool(result.transitions))
         self._note(message.batch)
-        self._release(event, message.batch, shard)
+        self._release(event, message.batch)
 
     def _restored(self, number: int) -> Shard:
         kept = self._table.get(str(number).encode())
@@ -148,18 +152,24 @@ class Evaluator:
         if not force and evaluated_ms < self._saved_ms.get(number, NEVER) + SNAPSHOT_EVERY_MS:
             return
         self._saved_ms[number] = evaluated_ms
+        # What was saved the time before has reached the changelog by now: from there on a restart can go on.
+        self._safe_ms[number], self._next_safe_ms[number] = self._next_safe_ms.get(number, NEVER), shard.horizon_ms
         self._table[str(number).encode()] = encode_snapshot(shard.snapshots())
 
     def _note(self, batch: Batch) -> None:
         delay_s = max(0, self._role.clock.now_ms() - batch.watermark_ms) / 1000
         self._role.telemetry.watermark_delay.labels(self._role.role, batch.source).set(delay_s)
 
-    def _release(self, event: Any, batch: Batch, shard: Shard) -> None:
-        """Hold the message until it has left every window; acknowledge those that have."""
+    def _release(self, event: Any, batch: Batch) -> None:
+        """Hold the message until it has left every window of a restart; acknowledge those that have.
+
+        A restart goes on from the state that was saved, which is a little older than what was evaluated: so the
+        windows of *then* must be there to be read again.
+        """
         event.message.value = event.value = None  # only its offset is needed from here on
         held = self._held.setdefault(event.message.partition, deque())
         held.append((_newest_ms(batch), event))
-        horizon_ms = min((one.horizon_ms for one in self.shards.values()), default=FOREVER)
+        horizon_ms = min((self._safe_ms.get(number, NEVER) for number in self.shards), default=FOREVER)
         while held and held[0][0] < horizon_ms:
             held.popleft()[1].ack()
 

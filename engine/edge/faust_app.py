@@ -24,7 +24,7 @@ import faust
 import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTopicError, KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 from faust.exceptions import ConsumerNotStarted, ProducerSendError
 from faust.transport.drivers import aiokafka as driver
 
@@ -39,10 +39,17 @@ log = structlog.get_logger(__name__)
 
 RETRY_PAUSE_FIRST_S, RETRY_PAUSE_MAX_S = 0.2, 10.0
 ATTEMPTS = 3
+DEAD_LETTER_BYTES = 600_000  # in base64 still below what a broker takes by default
+
+_REFUSALS = (MessageSizeTooLargeError, InvalidTopicError, TopicAuthorizationFailedError)
 ENDS_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
 Send = Callable[[str, bytes, bytes], Awaitable[None]]
+
+
+class SendRefusedError(Exception):
+    """The broker will never take this message: sending it again would go on for ever."""
 
 
 class PoisonError(Exception):
@@ -124,7 +131,8 @@ class RoleApp:
     async def send(self, topic: str, key: bytes, value: bytes) -> None:
         """Send one message to a topic (name without prefix); returns once the broker has acknowledged it.
 
-        While the broker is away it is tried again and again: what is not acknowledged must not be lost.
+        While the broker is away it is tried again and again: what is not acknowledged must not be lost. Raises
+        `SendRefusedError` for what the broker will never take.
         """
         pause_s = RETRY_PAUSE_FIRST_S
         while True:
@@ -134,6 +142,8 @@ class RoleApp:
                 )
                 await sent
             except (KafkaError, ProducerSendError, OSError) as error:
+                if isinstance(error, _REFUSALS) or isinstance(error.__cause__, _REFUSALS):
+                    raise SendRefusedError(f"{topic} does not take {len(value)} bytes: {error}") from error
                 log.error("broker.send_failed", role=self.role, topic=topic, reason=str(error) or type(error).__name__)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
@@ -317,7 +327,8 @@ async def _bury(role: RoleApp, event: Any, reason: str) -> None:
         reason=reason,
         at_ms=role.clock.now_ms(),
         key=event.key,
-        value=event.value or b"",
+        value=(event.value or b"")[:DEAD_LETTER_BYTES],
+        size_bytes=len(event.value or b""),
     )
     log.error(
         "message.dead_letter", topic=letter.topic, partition=letter.partition, offset=letter.offset, reason=reason

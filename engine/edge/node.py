@@ -125,7 +125,10 @@ async def running(settings: Settings, roles: Iterable[RoleName], loaded: Loaded)
         if database is not None:
             node.health.ready["database"] = partial(_database_answers, database)
         node.failure.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, even if never awaited
-        await asyncio.gather(*(START[role.name](node) for role in wanted))
+        # All come to an end, well or not, before a failure is raised: none may go on starting while the others end.
+        for result in await asyncio.gather(*(START[role.name](node) for role in wanted), return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
         await _listen(node, listener)
         _say_where(node)
         log.info("node.ready", roles=[role.name for role in wanted], http=node.http_url, groups=len(loaded.groups))

@@ -94,11 +94,13 @@ class Publisher:
         now_ms: Callable[[], int],
         metrics: ConnectorMetrics,
         limits: PublisherLimits | None = None,
+        instance: str = "",
     ) -> None:
         self.metrics = metrics
         self._send = send
         self.now_ms = now_ms
         self._limits = limits or PublisherLimits()
+        self._instance = instance
         self._sources: dict[str, Source] = {}
         self._pending_bytes = 0
         self._tasks: set[asyncio.Task[str]] = set()
@@ -109,8 +111,14 @@ class Publisher:
         if known is None:
             if len(self._sources) >= self._limits.max_sources:
                 raise TooManySourcesError(f"this process serves {self._limits.max_sources} sources already")
-            known = self._sources[name] = Source(name, connector, SourceClock(name, kind, self.now_ms(), timing))
+            known = self._sources[name] = Source(
+                name, connector, SourceClock(self._own(name), kind, self.now_ms(), timing)
+            )
         return known
+
+    def _own(self, name: str) -> str:
+        """A source is what *this process* hears of a sender: two that share one must not number its batches as one."""
+        return f"{name}@{self._instance}" if self._instance else name
 
     async def publish(self, source: Source, events: Events) -> int:
         """Send events and wait until the broker has them; how many were taken.

@@ -49,6 +49,7 @@ DATABASE_LOST = (
     asyncpg.InternalClientError,
 )
 PARALLEL = 16
+STOP_TIMEOUT_S = 30
 
 
 async def start_connectors(node: Node) -> None:
@@ -57,7 +58,7 @@ async def start_connectors(node: Node) -> None:
     send = await node.stack.enter_async_context(open_sender(settings.kafka, node.bootstrap))
     node.health.ready["connectors"] = partial(_answers, "the broker", send.check)
     metrics = ConnectorMetrics(node.telemetry.registry, node.telemetry.drops)
-    publisher = Publisher(send, node.clock.now_ms, metrics)
+    publisher = Publisher(send, node.clock.now_ms, metrics, instance=settings.instance)
     node.stack.push_async_callback(publisher.close)
     push: dict[str, LokiPush | RemoteWrite] = {
         "loki_push": settings.connectors.loki_push,
@@ -252,4 +253,7 @@ async def _start(node: Node, role: RoleApp) -> None:
 async def _stop(role: RoleApp) -> None:
     for lanes in role.lanes:
         await lanes.drain(timeout_s=10)
-    await asyncio.wait_for(role.app.stop(), 30)
+    try:
+        await asyncio.wait_for(role.app.stop(), STOP_TIMEOUT_S)
+    except TimeoutError:
+        log.warning("role.stop_cut_off", role=role.role, after_s=STOP_TIMEOUT_S)

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterable
 
 import structlog
+from aiokafka.errors import KafkaError
 
 from engine.edge.broker import BrokerError
 from engine.edge.database import DatabaseError
@@ -48,7 +49,15 @@ async def _run(settings: Settings, roles: frozenset[RoleName]) -> int:
         async with running(settings, roles, loaded) as node:
             started = True
             await node.run(stop.wait())
-    except (BrokerError, DatabaseError, EmbeddedPostgresError, KeyFileError, MigrationError, NodeError) as error:
+    except (
+        BrokerError,
+        DatabaseError,
+        EmbeddedPostgresError,
+        KafkaError,
+        KeyFileError,
+        MigrationError,
+        NodeError,
+    ) as error:
         log.error("node.failed" if started else "node.refused", reason=str(error))
         return FAILED if started else CANNOT_START
     log.info("node.stopped")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.core.expression import Times, Values
+from engine.core.expression import Presence, Times, Values
 from engine.core.labels import Labels
 from engine.core.messages import EvidenceLine
 from engine.core.series import Mask, Rows, SeriesSet
@@ -84,18 +84,9 @@ class LogWindow:
             self._repack(max(_FEWEST_ROWS, len(self) * 2))
             self._forget_series()
 
-    def newest_ms(self, at_ms: int, labels: Labels | None = None) -> int | None:
-        """The time of the newest line not later than `at_ms`; with `labels`, of series that agree with them."""
-        stop = self._position(at_ms * NS_PER_MS)
-        if labels:
-            agree = np.array([_agrees(own, labels) for own in self._labels], dtype=np.bool_)
-            rows = np.flatnonzero(agree[self._ids[self._begin : stop]]) if len(agree) else np.zeros(0, np.intp)
-            if not len(rows):
-                return None
-            stop = self._begin + int(rows[-1]) + 1
-        if stop == self._begin:
-            return None
-        return -(-int(self._times[stop - 1]) // NS_PER_MS)
+    def presence(self, at_ms: int, labels: Labels) -> Presence:
+        """Always "live": that nothing was logged is an answer, too."""
+        return "live"
 
     def slice(self, start_ms: int, end_ms: int) -> Slice:
         """The lines in `(start_ms, end_ms]`, without failed ones."""
@@ -191,7 +182,3 @@ class LogWindow:
         self._labels = [self._labels[number] for number in kept]
         self._ids[self._begin : self._end] = renumbered
         self._series = None
-
-
-def _agrees(own: Labels, wanted: Labels) -> bool:
-    return all(own[name] == value for name, value in wanted.items() if name in own)

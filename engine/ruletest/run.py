@@ -16,7 +16,7 @@ from msgspec import Raw
 from engine.core import labels as label_sets
 from engine.core.duration import format_ms
 from engine.core.expression import EvaluationError, Expression, ExpressionError, Window
-from engine.core.group import Group, StepConfig, times_ms
+from engine.core.group import StepConfig
 from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch, RuleInput
 from engine.core.rules import AlertRule, Compile, RuleGroup
 from engine.core.step import Shard
@@ -46,8 +46,7 @@ def _run_alerts(tests: TestFile, test: Test, groups: Sequence[RuleGroup]) -> lis
         external_labels=test.external_labels,
     )
     shard = Shard([replace(group, interval_ms=interval_ms) for group in groups], config)
-    for group in shard.groups:
-        _subscribe(group)
+    _begin(shard)
     failures: list[str] = []
     results: list[CaseResult] = []
     done_ms = -1
@@ -71,14 +70,10 @@ def _stops(cases: Sequence[AlertCase], interval_ms: int, *, eager: bool) -> list
     return sorted(stops)
 
 
-def _subscribe(group: Group) -> None:
-    """Make the group wait for both inputs from the start, also for one that never has an event."""
-    for rule in group.rules.rules:
-        for selector in rule.expression.selectors:
-            group.matched(selector.kind, selector.key, times_ms([]))
-    for source in ("metrics", "logs"):
-        group.progress(source, 0)
-    group.advance(0)
+def _begin(shard: Shard) -> None:
+    """Let time begin at 0, so that the first evaluation is at 0 as promtool's is."""
+    shard.step(RuleInput(0, MetricBatch("metrics", 0, 0, 0, 0)))
+    shard.step(RuleInput(0, LogBatch("logs", 0, 0, 0, 0)))
 
 
 def _batches(test: Test, after_ms: int, until_ms: int) -> Iterator[Batch]:
@@ -161,7 +156,7 @@ def _windows(test: Test, expression: Expression, at_ms: int) -> Mapping[str, Win
     rule = AlertRule("", "", "", expression, 0, 0, {}, {}, "", 0)
     config = StepConfig(eager_per_s=0, source_idle_ms=_FOREVER_MS)
     shard = Shard([RuleGroup("", "", _FOREVER_MS, 0, (rule,))], config)
-    _subscribe(shard.groups[0])
+    _begin(shard)
     for batch in _batches(test, -1, at_ms):
         shard.step(RuleInput(0, batch))
     return shard.groups[0].windows

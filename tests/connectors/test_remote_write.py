@@ -15,7 +15,7 @@ from connectors import DecodeError
 from connectors.remote_write import MESSAGES, decode
 from engine.core import labels
 from engine.core.batching import Samples
-from engine.core.sources import STALE, STALE_BITS
+from engine.core.window import STALE, STALE_BITS
 
 HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
 T_MS = 1_700_000_000_000

@@ -14,7 +14,7 @@ from connectors import DecodeError
 from connectors.scrape import Page, report
 from engine.core import labels
 from engine.core.batching import Samples
-from engine.core.sources import STALE_BITS
+from engine.core.window import STALE_BITS
 
 TARGET = {"job": "bridge", "instance": "bridge:8080"}
 TEXT = "text/plain; version=0.0.4"

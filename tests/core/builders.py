@@ -22,14 +22,16 @@ def label_bytes(series: str) -> bytes:
     return label_sets.encode({"__name__": name, **pairs})
 
 
-def batch(source: str, seq: int, watermark_ms: int, points: Sequence[Point] = ()) -> MetricBatch:
-    """A metric batch; without points, a heartbeat."""
+def batch(
+    source: str, seq: int, watermark_ms: int, points: Sequence[Point] = (), received_ms: int | None = None
+) -> MetricBatch:
+    """A metric batch, received when its watermark says if nothing else is given; without points, a heartbeat."""
     return MetricBatch(
         source=source,
         epoch=1,
         seq=seq,
         watermark_ms=watermark_ms,
-        received_ms=0,
+        received_ms=watermark_ms if received_ms is None else received_ms,
         series=[Raw(label_bytes(series)) for series, _, _ in points],
         t_ms=[t_ms for _, t_ms, _ in points],
         values=[value for _, _, value in points],

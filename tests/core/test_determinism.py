@@ -1,4 +1,4 @@
-"""The promise: the same events and rules give the same transitions, however they are batched, spread and interleaved."""
+"""The promise: the same events and rules give the same transitions, however they are batched and interleaved."""
 
 from __future__ import annotations
 

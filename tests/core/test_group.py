@@ -96,21 +96,111 @@ def test_a_series_that_vanishes_beside_healthy_ones_is_no_data_too():
     ]
 
 
-def test_a_slow_source_holds_the_group_until_it_is_given_up():
+def test_a_dead_target_with_staleness_markers_is_no_data():
+    shard = Shard(one_rule("x > 5"), StepConfig())
+    shard.step(RuleInput(0, batch("s", 1, 0, [("x", 0, 9.0)])))
+    shard.step(RuleInput(0, batch("s", 2, 10_001, [("x", 10_000, 9.0)])))
+    gone = batch("s", 3, 20_001, [("x", 20_000, 0.0)])
+    marked = type(gone)(**{f: getattr(gone, f) for f in gone.__struct_fields__} | {"special": {"0": "stale"}})
+    assert [(t.state, t.at_ms, t.cause) for t in shard.step(RuleInput(0, marked)).transitions] == [
+        ("resolved", 20_000, "no_data")
+    ]
+
+
+def test_a_rate_that_runs_out_of_samples_is_no_data():
+    points = [("x", t * 5_000, t * 50.0) for t in range(20)]
+    got = run(one_rule("rate(x[1m]) > 1"), points, until_ms=300_000)
+    assert [(state, cause) for state, _, cause in got] == [("firing", "condition"), ("resolved", "no_data")]
+
+
+def test_a_source_that_is_behind_holds_the_group_while_it_is_heard_of():
     shard = Shard(one_rule("x > 5"), StepConfig(eager_per_s=0, source_idle_ms=60_000))
     shard.step(RuleInput(0, batch("slow", 1, 0, [("x{s=1}", 0, 0.0)])))
     shard.step(RuleInput(0, batch("fast", 1, 0, [("x{s=2}", 0, 0.0)])))
-    assert not shard.step(RuleInput(0, batch("fast", 2, 50_000, [("x{s=2}", 20_000, 9.0)]))).transitions
-    given_up = shard.step(RuleInput(0, batch("fast", 3, 61_000))).transitions
-    assert [(t.at_ms, t.labels["s"]) for t in given_up] == [(20_000, "2")]
+    shard.step(RuleInput(0, batch("slow", 2, 1, received_ms=900_000)))
+    assert not shard.step(RuleInput(0, batch("fast", 2, 900_000, [("x{s=2}", 20_000, 9.0)]))).transitions
+    caught_up = shard.step(RuleInput(0, batch("slow", 3, 900_000))).transitions
+    assert [(t.state, t.at_ms) for t in caught_up][:1] == [("firing", 20_000)]
 
 
-def test_events_from_behind_the_watermark_are_counted_and_kept_out():
+def test_a_source_that_nothing_was_heard_of_is_given_up():
     shard = Shard(one_rule("x > 5"), StepConfig(eager_per_s=0, source_idle_ms=60_000))
-    shard.step(RuleInput(0, batch("a", 1, 100_000, [("x", 99_000, 0.0)])))
-    result = shard.step(RuleInput(0, batch("b", 1, 50_000, [("x", 50_000, 9.0)])))
-    assert result.dropped == {"late": 1}
-    assert not shard.step(RuleInput(0, batch("a", 2, 200_000))).transitions
+    shard.step(RuleInput(0, batch("dead", 1, 0, [("x{s=1}", 0, 0.0)])))
+    shard.step(RuleInput(0, batch("fast", 1, 0, [("x{s=2}", 0, 0.0)])))
+    assert not shard.step(RuleInput(0, batch("fast", 2, 60_000, [("x{s=2}", 20_000, 9.0)]))).transitions
+    given_up = shard.step(RuleInput(0, batch("fast", 3, 60_001))).transitions
+    assert [(t.at_ms, t.labels["s"]) for t in given_up] == [(20_000, "2")]
+    late = shard.step(RuleInput(0, batch("dead", 2, 30_000, [("x{s=1}", 25_000, 9.0)])))
+    assert late.dropped == {"late": 1}
+
+
+def test_a_sender_whose_clock_is_fast_does_not_make_the_others_late():
+    shard = Shard(one_rule("x > 5"), StepConfig(eager_per_s=0, source_idle_ms=60_000))
+    shard.step(RuleInput(0, batch("honest", 1, 0, [("x{s=1}", 0, 0.0)])))
+    shard.step(RuleInput(0, batch("fast", 1, 500_000, [("x{s=2}", 500_000, 0.0)], received_ms=1_000)))
+    attack = shard.step(RuleInput(0, batch("honest", 2, 10_001, [("x{s=1}", 9_000, 9.0)])))
+    assert attack.dropped == {}
+    assert [(t.labels["s"], t.at_ms) for t in attack.transitions] == [("1", 10_000)]
+
+
+def test_the_first_events_of_a_source_nobody_knew_are_taken():
+    shard = Shard(one_rule("count_over_time(x[60s]) > 2"), StepConfig())
+    shard.step(RuleInput(0, batch("known", 1, 30_000, [("x{s=1}", 29_000, 0.0)])))
+    new = [("x{s=2}", 28_000, 1.0), ("x{s=2}", 28_100, 1.0), ("x{s=2}", 28_200, 1.0)]
+    shard.step(RuleInput(0, batch("new", 1, 28_000, new)))
+    shard.step(RuleInput(0, batch("new", 2, 30_001)))
+    result = shard.step(RuleInput(0, batch("known", 2, 30_001)))
+    assert [(t.labels["s"], t.state, t.at_ms) for t in result.transitions] == [("2", "firing", 30_000)]
+
+
+def test_a_group_whose_only_source_is_gone_follows_the_others():
+    shard = Shard(one_rule("x > 5") + one_rule("y > 5"), StepConfig(eager_per_s=0, source_idle_ms=60_000))
+    shard.step(RuleInput(0, batch("a", 1, 10_001, [("x", 10_000, 9.0)])))
+    out = []
+    for i, at_ms in enumerate(range(0, 600_000, 10_000)):
+        out += shard.step(RuleInput(0, batch("b", i + 1, at_ms + 1, [("y", at_ms, 0.0)]))).transitions
+    assert [(t.state, t.cause) for t in out] == [("firing", "condition"), ("resolved", "no_data")]
+    assert shard.horizon_ms > 200_000
+
+
+def test_absent_fires_for_a_series_that_never_came():
+    shard = Shard(one_rule('absent(up{job="bridge"})', for_="10s"), TICKS_ONLY)
+    out = []
+    for i, at_ms in enumerate(range(0, 60_000, 10_000)):
+        out += shard.step(RuleInput(0, batch("other", i + 1, at_ms + 1, [("y", at_ms, 0.0)]))).transitions
+    assert [t.state for t in out] == ["pending", "firing"]
+
+
+def test_results_that_collide_change_nothing_and_are_said_once_they_do_not():
+    rules = groups("groups: [{name: g, interval: 10s, rules: [{alert: A, expr: x > 5, labels: {pod: all}}]}]")
+    shard = Shard(rules, TICKS_ONLY)
+    shard.step(RuleInput(0, batch("s", 1, 0, [("x{pod=1}", 0, 9.0), ("x{pod=2}", 0, 9.0)])))
+    clash = shard.step(RuleInput(0, batch("s", 2, 1)))
+    assert "same labels" in clash.failures[0].reason
+    assert not clash.transitions
+    apart = shard.step(RuleInput(0, batch("s", 3, 10_001, [("x{pod=1}", 10_000, 9.0), ("x{pod=2}", 10_000, 0.0)])))
+    assert [t.state for t in apart.transitions] == ["firing"]
+
+
+def test_a_rule_that_raises_loses_no_other_rules_transition():
+    rules = groups(
+        "groups: [{name: g, interval: 10s, rules: ["
+        "{alert: Good, expr: x > 5}, {alert: Bad, expr: x * on() group_left() y}]}]"
+    )
+    shard = Shard(rules, TICKS_ONLY)
+    result = shard.step(RuleInput(0, batch("s", 1, 0, [("x", 0, 9.0), ("y{a=1}", 0, 1.0), ("y{a=2}", 0, 1.0)])))
+    result = shard.step(RuleInput(0, batch("s", 2, 1)))
+    assert [t.alertname for t in result.transitions] == ["Good"]
+    assert [failure.rule for failure in result.failures] == ["g/Bad"]
+
+
+def test_alerts_of_a_rule_that_is_no_longer_there_end_and_say_why():
+    before = Shard(one_rule("x > 5"), TICKS_ONLY)
+    before.step(RuleInput(0, batch("s", 1, 1, [("x", 0, 9.0)])))
+    before.step(RuleInput(0, batch("s", 2, 10_001, [("x", 10_000, 9.0)])))
+    after = Shard(one_rule("x > 7"), TICKS_ONLY, before.snapshots())
+    out = after.step(RuleInput(0, batch("s", 1, 1, [("x", 0, 9.0)]))).transitions
+    assert [(t.state, t.cause) for t in out] == [("resolved", "rule_removed")]
 
 
 def test_a_repeated_batch_changes_nothing():

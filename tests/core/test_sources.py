@@ -10,7 +10,8 @@ from msgspec import Raw
 
 from engine.core.batching import MAX_BYTES, MAX_EVENTS, Samples, label_sizes, split_samples, split_streams
 from engine.core.messages import LogBatch, LogEntry, LogStream, MetricBatch, encode
-from engine.core.sources import STALE, SourceClock, SourceTiming, Stamp
+from engine.core.sources import SourceClock, SourceTiming, Stamp
+from engine.core.window import STALE
 
 TIMING = SourceTiming(lateness_ms=100, idle_after_ms=10_000, max_ahead_ms=600_000)
 SERIES = Raw(b'{"__name__":"up"}')
@@ -49,7 +50,7 @@ def test_the_watermark_follows_the_newest_delivered_event_by_the_lateness():
     #  event     1000        1500              (newest first delivered, then promised)
     #  watermark  900 in 1st  900 in 2nd  1400 in 3rd
     source = clock()
-    marks = [send(source, NOW, NOW + t).batches[0].watermark_ms - NOW for t in (1000, 1500, 1500)]
+    marks = [send(source, NOW + t, NOW + t).batches[0].watermark_ms - NOW for t in (1000, 1500, 1500)]
     assert marks == [900, 900, 1400]
 
 
@@ -120,11 +121,33 @@ def test_the_watermark_stays_below_data_on_its_way():
     #  B (1000)        acknowledged    heartbeat: only 0      heartbeat: 1001
     source = clock()
     send(source, NOW, NOW)
-    first = source.stamp(samples(NOW, NOW + 500), NOW)
-    send(source, NOW, NOW + 1000)
-    assert source.heartbeat(NOW + 200).watermark_ms == NOW
+    first = source.stamp(samples(NOW, NOW + 500), NOW + 500)
+    send(source, NOW + 1000, NOW + 1000)
+    assert source.heartbeat(NOW + 1200).watermark_ms == NOW
     source.delivered(first)
-    assert source.heartbeat(NOW + 300).watermark_ms == NOW + 1001
+    assert source.heartbeat(NOW + 1300).watermark_ms == NOW + 1001
+
+
+def test_one_event_from_a_fast_clock_does_not_make_the_next_ones_late():
+    source = clock()
+    send(source, NOW, NOW)
+    send(source, NOW + 100, NOW + 500_000)
+    source.heartbeat(NOW + 300)
+    assert send(source, NOW + 1_000, NOW + 950).dropped == {}
+
+
+def test_a_failure_is_waited_for_although_a_request_beside_it_got_through():
+    #  A failed --------------------------- again: taken
+    #  B (in flight beside it) acknowledged
+    source = clock()
+    send(source, NOW, NOW)
+    lost = source.stamp(samples(NOW + 50, NOW + 60), NOW + 60)
+    beside = source.stamp(samples(NOW + 40, NOW + 900), NOW + 900)
+    source.failed(lost, NOW + 950)
+    source.delivered(beside)
+    for quiet_ms in range(0, 5_000, 50):
+        source.heartbeat(NOW + 1_000 + quiet_ms)
+    assert send(source, NOW + 6_000, NOW + 50, NOW + 60).dropped == {}
 
 
 def test_what_failed_is_not_late_when_it_is_sent_again():

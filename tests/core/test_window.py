@@ -100,8 +100,6 @@ def test_window_answers_as_lists_do_whatever_the_order_of_samples_and_evictions(
         assert len(window.series) == len(model.held)
         assert instants(window, at_ms) == model.instants(at_ms)
         assert ranges(window, start_ms, at_ms) == model.ranges(start_ms, at_ms)
-        numbers = [t for held in model.held.values() for t, v in held.items() if t <= at_ms and v is not STALE]
-        assert window.newest_ms(at_ms) == max(numbers, default=None)
 
 
 @settings(max_examples=200, deadline=None)
@@ -168,11 +166,33 @@ def test_columns_are_given_back_after_a_burst() -> None:
     assert window._samples.times.shape[1] < 100
 
 
-def test_newest_time_of_some_labels_looks_only_at_series_that_agree_with_them() -> None:
+#               samples of one series            at   labels         presence
+PRESENCE = {
+    "sampled lately": ([(0, 1.0), (10, 1.0)], 30, {"job": "a"}, "live"),
+    "silent for three distances": ([(0, 1.0), (10, 1.0)], 40, {"job": "a"}, "vanished"),
+    "stale": ([(0, 1.0), (10, 1.0), (15, STALE)], 16, {"job": "a"}, "vanished"),
+    "back after it was stale": ([(0, 1.0), (15, STALE), (20, 1.0)], 21, {"job": "a"}, "live"),
+    "the marker is still to come": ([(0, 1.0), (10, 1.0), (15, STALE)], 14, {"job": "a"}, "live"),
+    "a label it does not have is no contradiction": ([(0, 1.0), (10, 1.0)], 30, {"other": "x"}, "live"),
+    "never there": ([(0, 1.0), (10, 1.0)], 30, {"job": "b"}, "absent"),
+    "before its first sample": ([(10, 1.0)], 5, {"job": "a"}, "vanished"),
+}
+
+
+@pytest.mark.parametrize(("samples", "at_s", "labels", "expected"), PRESENCE.values(), ids=PRESENCE.keys())
+def test_presence_tells_data_that_ends_from_data_that_goes_on(samples, at_s, labels, expected) -> None:
     window = MetricWindow()
-    window.append([encode({"job": "a", "i": "1"}), encode({"job": "b"})], np.array([10, 20]), np.array([1.0, 1.0]))
-    assert window.newest_ms(100, {"job": "a"}) == 10
-    assert window.newest_ms(100, {"job": "b", "i": "1"}) == 20
-    assert window.newest_ms(100, {"job": "c"}) is None
-    assert window.newest_ms(100, {"other": "x"}) == 20
-    assert window.newest_ms(5) is None
+    key = encode({"__name__": "x", "job": "a"})
+    for t_s, value in samples:
+        window.append([key], np.array([t_s * 1000]), np.array([value]))
+    assert window.presence(at_s * 1000, labels) == expected
+
+
+def test_one_live_series_is_enough() -> None:
+    window = MetricWindow()
+    for t_s in (0, 10, 20, 30, 40, 50):
+        window.append([encode({"job": "a", "i": "1"})], np.array([t_s * 1000]), np.array([1.0]))
+    for t_s in (0, 10):
+        window.append([encode({"job": "a", "i": "2"})], np.array([t_s * 1000]), np.array([1.0]))
+    assert window.presence(50_000, {"job": "a"}) == "live"
+    assert window.presence(50_000, {"job": "a", "i": "2"}) == "vanished"

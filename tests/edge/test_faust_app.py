@@ -137,6 +137,18 @@ async def test_an_empty_message_has_a_dead_letter_that_can_be_read(site: Site) -
     assert (letter.value, letter.reason) == (b"", "not decodable: the message is empty")
 
 
+async def test_a_large_message_that_cannot_be_used_does_not_stop_those_behind_it(site: Site) -> None:
+    async def handle(event: Any) -> None:
+        decoded(decode_batch, event.value)
+
+    await site.put(LOGS, b"x" * 850_000)
+    await site.put(LOGS, b"also not a batch")
+    async with role(site, handle) as running:
+        await until(lambda: running.done == 2)
+    letters = [decode_dead_letter(value) for value in await site.read(DEAD_LETTER)]
+    assert sorted((len(letter.value), letter.size_bytes) for letter in letters) == [(16, 16), (600_000, 850_000)]
+
+
 async def test_what_is_still_at_work_counts_as_lag_though_what_came_later_is_done(site: Site) -> None:
     gate = asyncio.Event()
 

@@ -153,6 +153,16 @@ def test_a_set_flag_without_equals_is_refused():
         parse_set("kafka.url")
 
 
+@pytest.mark.parametrize("password", ["pa/ss#wd", "pa?ss", "12/34", "pa ss"])
+def test_a_password_that_is_not_encoded_is_refused_without_a_piece_of_it(password):
+    with pytest.raises(SettingsError) as caught:
+        load(None, [("--set database.url", "database.url", f"postgresql://u:{password}@h/db")], {})
+    assert str(caught.value) == (
+        "flag --set database.url: database.url: cannot be read: percent-encode the password "
+        "(/ is %2F, # is %23, ? is %3F, @ is %40)"
+    )
+
+
 def test_secrets_and_passwords_inside_urls_are_masked(write):
     write(
         "database: {url: 'postgresql://sentinel:hunter2@db/sentinel'}\n"

@@ -62,10 +62,6 @@ def test_it_holds_what_a_plain_list_would_hold(
     in_range = sorted((row for row in naive if start * MS < row[1] <= end * MS), key=lambda row: row[1])
     assert held(own, start, end) == in_range
     assert len(own) == len(naive)
-    newest = max((-(-t // MS) for _, t, _ in naive if t <= end * MS), default=None)
-    assert own.newest_ms(end) == newest
-    newest_a = max((-(-t // MS) for user, t, _ in naive if t <= end * MS and user == "a"), default=None)
-    assert own.newest_ms(end, {"user": "a", "other": "1"}) == newest_a
     own.evict(evict)
     assert len(own) == sum(t >= evict * MS for _, t, _ in naive)
     assert held(own, max(start, evict), max(end, evict)) == [
