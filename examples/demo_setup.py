@@ -143,7 +143,7 @@ def settings(folder: Path, database: Database, databases: dict[str, str], ports:
     empty = Settings()
     return Settings(
         state_dir=folder / "state",
-        log=LogSettings(level="warning", format="console"),
+        log=LogSettings(level="error", format="console"),
         kafka=empty.kafka.model_copy(update={"url": options.kafka_url, "fetch_wait_ms": 20}),
         database=empty.database.model_copy(update={"url": database.url}),
         http=empty.http.model_copy(update={"listen": f"127.0.0.1:{free_port()}"}),

@@ -5,8 +5,8 @@ An action's file has a constant `ACTION` that declares its name, the kind of tar
 
 - `plan(env, target, params)`: what would be done, read from the real system, changing nothing;
 - `run(env, target, params, plan)`: do it, once;
-- `verify(env, target, params)`: is the target in the wished state? Asked after `run`, and when a crash left it open
-  whether `run` happened.
+- `verify(env, target, params, plan)`: is what was planned so now? Asked after `run`, and when a crash left it open
+  whether `run` happened; without a plan nothing was begun.
 
 Files here may not read settings or secrets: all they may use comes in the `Environment`.
 """
@@ -26,6 +26,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.core.messages import Target
+from engine.edge.masking import MASK, mask_text, passwords
 
 _NAME = re.compile(r"[a-z]+(\.[a-z_]+)+")
 
@@ -38,30 +39,36 @@ class HttpHost:
     token: str = field(default="", repr=False)
 
 
+async def _never_paused() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Environment:
-    """All that an action may use: allow-listed hosts and databases by name, and the clients to reach them."""
+    """All that an action may use: allow-listed hosts and databases by name, and the clients to reach them.
+
+    An action of several changes asks `paused` between them, and stops.
+    """
 
     hosts: Mapping[str, HttpHost]
     databases: Mapping[str, str] = field(repr=False)
     http: httpx.AsyncClient = field(repr=False)
     connect: Callable[[str], Awaitable[asyncpg.Connection]] = field(repr=False)
     sleep: Callable[[float], Awaitable[None]] = field(repr=False)
+    paused: Callable[[], Awaitable[bool]] = field(default=_never_paused, repr=False)
 
     def allows(self, target: Target) -> bool:
         """Whether the target is on the allow-list of its kind."""
         return target.name in {"http": self.hosts, "postgres": self.databases}.get(target.kind, {})
 
     def redact(self, text: str) -> str:
-        """The text without any token or database password."""
-        for host in self.hosts.values():
-            if host.token:
-                text = text.replace(host.token, "***")
-        for url in self.databases.values():
-            found = re.search(r"//[^/@:]*:([^/@]+)@", url)
-            if found is not None:
-                text = text.replace(found[1], "***")
-        return text
+        """The text without any token or password."""
+        secrets = {host.token for host in self.hosts.values() if host.token}
+        for url in (*self.databases.values(), *(host.base_url for host in self.hosts.values())):
+            secrets |= passwords(url)
+        for secret in sorted(secrets, key=len, reverse=True):
+            text = text.replace(secret, MASK)
+        return mask_text(text)
 
 
 class Plan(Struct, frozen=True):
@@ -99,7 +106,7 @@ class Action:
     permissions: tuple[str, ...]
     plan: Callable[[Environment, Target, Any], Awaitable[Plan]]
     run: Callable[[Environment, Target, Any, Plan], Awaitable[Result]]
-    verify: Callable[[Environment, Target, Any], Awaitable[Check]]
+    verify: Callable[[Environment, Target, Any, Plan | None], Awaitable[Check]]
 
     def decode_params(self, params: Mapping[str, object]) -> Struct:
         """The parameters, checked. Raises `msgspec.ValidationError`: what is wrong, and where."""

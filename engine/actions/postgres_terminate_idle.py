@@ -7,6 +7,7 @@ replication; and each backend is looked at again at the moment of acting, becaus
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -18,11 +19,12 @@ from engine.actions import Action, Check, Environment, Plan, Result
 from engine.core.messages import Target
 
 _TIME_LIMIT_S = 60.0
+_CLOSE_S = 5.0
 
 # $1 idle for so many seconds, $2 roles
-_IDLE = """
-from pg_stat_activity a join pg_roles r on r.oid = a.usesysid
-where a.datname = current_database()
+_BACKENDS = "from pg_stat_activity a join pg_roles r on r.oid = a.usesysid where"
+_IS_IDLE = """
+  a.datname = current_database()
   and a.backend_type = 'client backend'
   and a.pid <> pg_backend_pid()
   and a.state = 'idle'
@@ -34,10 +36,14 @@ _BORN_US = "(extract(epoch from a.backend_start) * 1000000)::bigint"
 _LIST = f"""
 select a.pid, {_BORN_US} as backend_start_us, a.usename as role, a.application_name,
        host(a.client_addr) as client, extract(epoch from clock_timestamp() - a.state_change)::bigint as idle_s
-{_IDLE} order by a.state_change, a.pid limit $3
+{_BACKENDS} {_IS_IDLE} order by a.state_change, a.pid limit $3
 """  # noqa: S608  # constants
-_COUNT = f"select count(*) {_IDLE}"
-_END = f"select pg_terminate_backend(a.pid, 5000) {_IDLE} and a.pid = $3 and {_BORN_US} = $4"
+# $3 process ids, $4 their starts
+_LEFT = f"""
+select count(*) as alive, count(*) filter (where {_IS_IDLE}) as idle {_BACKENDS}
+  (a.pid, {_BORN_US}) in (select * from unnest($3::int[], $4::bigint[]))
+"""  # noqa: S608  # constants
+_END = f"select pg_terminate_backend(a.pid, 5000) {_BACKENDS} {_IS_IDLE} and a.pid = $3 and {_BORN_US} = $4"
 
 
 class Params(Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +64,8 @@ async def _connection(env: Environment, target: Target) -> AsyncIterator[asyncpg
                 raise PermissionError("the role does not see the state of others: grant pg_read_all_stats to it")
             yield conn
     finally:
-        await conn.close()
+        with contextlib.suppress(TimeoutError):
+            await conn.close(timeout=_CLOSE_S)
 
 
 async def plan(env: Environment, target: Target, params: Params) -> Plan:
@@ -76,6 +83,9 @@ async def run(env: Environment, target: Target, params: Params, plan: Plan) -> R
     async with _connection(env, target) as conn:
         for change in plan.changes:
             pid = change["pid"]
+            if await env.paused():
+                detail = {"terminated": len(ended), "pids": ended, "of": len(plan.changes)}
+                return Result("failed", "paused", detail)
             try:
                 gone = await conn.fetchval(
                     _END, params.idle_minutes * 60, params.roles, pid, change["backend_start_us"]
@@ -90,14 +100,20 @@ async def run(env: Environment, target: Target, params: Params, plan: Plan) -> R
     return Result("done", "terminated", {"terminated": len(ended), "pids": ended, "kept": kept})
 
 
-async def verify(env: Environment, target: Target, params: Params) -> Check:
-    """Whether no such idle connection is left."""
+async def verify(env: Environment, target: Target, params: Params, plan: Plan | None) -> Check:
+    """Whether none of the planned backends is still there and idle. Others that are idle too do not count."""
+    if plan is None:
+        return Check("unknown", "there is no plan: nothing was begun")
+    planned = [change["pid"] for change in plan.changes], [change["backend_start_us"] for change in plan.changes]
     try:
         async with _connection(env, target) as conn:
-            left = await conn.fetchval(_COUNT, params.idle_minutes * 60, params.roles)
+            left = await conn.fetchrow(_LEFT, params.idle_minutes * 60, params.roles, *planned)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         return Check("unknown", f"the database could not be asked: {env.redact(str(error)) or type(error).__name__}")
-    return Check("yes" if left == 0 else "no", f"{left} idle connections left")
+    idle, used = left["idle"], left["alive"] - left["idle"]
+    gone = len(plan.changes) - left["alive"]
+    why = f"of {len(plan.changes)} planned connections {gone} are gone, {used} in use again, {idle} still idle"
+    return Check("yes" if idle == 0 else "no", why)
 
 
 ACTION = Action(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import admin, incidents, replay, rules, test
+from engine.cli import admin, decide, incidents, replay, rules, test
 from engine.cli.common import fail
 
 app = typer.Typer(
@@ -34,11 +34,14 @@ for command in (
     incidents.incidents,
     incidents.incident,
     incidents.report,
-    incidents.approvals,
-    incidents.approve,
-    incidents.deny,
-    incidents.pause,
-    incidents.resume,
+    decide.approvals,
+    decide.approve,
+    decide.deny,
+    decide.acknowledge,
+    decide.close,
+    decide.note,
+    decide.pause,
+    decide.resume,
     replay.replay,
     admin.config,
 ):

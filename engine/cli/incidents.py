@@ -1,8 +1,7 @@
-"""Commands that read incidents and decide about them: incidents, incident, report, approvals, approve, deny, pause."""
+"""Commands that read incidents: incidents, incident, report. `engine.cli.decide` has those that change something."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,6 @@ import typer
 
 from engine.cli.common import (
     NO,
-    By,
     Config,
     Json,
     Set,
@@ -22,18 +20,15 @@ from engine.cli.common import (
     table,
     with_store,
 )
-from engine.console.model import Decision, DecisionRefusedError, Incident, IncidentDetail
-from engine.console.pages import clock_time, compact, place, span
+from engine.cli.decide import say_approval
+from engine.console.model import Incident, IncidentDetail
+from engine.console.pages import clock_time, place, span
+from engine.console.views import evidence_summary
+from engine.edge.clock import now_ms
 from engine.edge.console_store import PostgresStore
-from engine.edge.database import Database
 from engine.edge.settings import Settings
 
 Number = Annotated[int, typer.Argument(metavar="N", help="Number of the incident.")]
-
-
-def now_ms() -> int:
-    """The wall clock."""
-    return time.time_ns() // 1_000_000
 
 
 def incidents(
@@ -67,7 +62,7 @@ def _row(incident: Incident, now: int) -> tuple[str, ...]:
 
 
 def incident(number: Number, json: Json = False, config: Config = None, set_: Set = None) -> None:
-    """Show one incident: its timeline, commands, what waits for a person."""
+    """Show one incident: who has it, what was found and done, who was told, what it waits for."""
     detail = _detail(number, settings(config, set_).settings)
     if json:
         say_json(detail)
@@ -78,11 +73,19 @@ def incident(number: Number, json: Json = False, config: Config = None, set_: Se
     say(f"rule {head.rule}, opened {clock_time(head.opened_ms)}")
     if not head.is_open:
         say(f"closed {clock_time(head.closed_ms)} after {span(head.closed_ms - head.opened_ms)}")
+    if detail.acknowledged_by:
+        at = f", {clock_time(detail.acknowledged_ms)}" if detail.acknowledged_ms else ""
+        say(f"acknowledged by {detail.acknowledged_by}{at}")
+    if detail.waits_for:
+        until = f", until {clock_time(detail.waits_until_ms)}" if detail.waits_until_ms else ""
+        say(f"waits for {detail.waits_for}{until}")
     _say_timeline(detail)
+    _say_evidence(detail)
     _say_commands(detail)
+    _say_notices(detail)
     for waiting in detail.approvals:
-        say(f"\nwaits for a person: {waiting.action} on {waiting.target} {compact(waiting.params)}")
-        say(f"  sentinel approve {waiting.command} --by NAME     (or deny; until {clock_time(waiting.expires_ms)})")
+        say()
+        say_approval(waiting)
 
 
 def _say_timeline(detail: IncidentDetail) -> None:
@@ -91,6 +94,28 @@ def _say_timeline(detail: IncidentDetail) -> None:
     shown.show_header = False
     for entry in detail.timeline:
         shown.add_row(f"  {clock_time(entry.at_ms)}", entry.kind, entry.text)
+    say_table(shown)
+
+
+def _say_evidence(detail: IncidentDetail) -> None:
+    if not detail.evidence:
+        return
+    say("\nEvidence")
+    shown = table("", "", "")
+    shown.show_header = False
+    for item in detail.evidence:
+        shown.add_row(f"  {clock_time(item.at_ms)}", item.name, evidence_summary(item))
+    say_table(shown)
+
+
+def _say_notices(detail: IncidentDetail) -> None:
+    if not detail.notices:
+        return
+    say("\nNotices")
+    shown = table("", "", "", "")
+    shown.show_header = False
+    for notice in detail.notices:
+        shown.add_row(f"  {clock_time(notice.at_ms)}", notice.kind, ", ".join(notice.told), notice.text)
     say_table(shown)
 
 
@@ -129,70 +154,3 @@ def report(
         say_json({"incident": number, "markdown": text})
     else:
         typer.echo(text, nl=not text.endswith("\n"))
-
-
-def approvals(json: Json = False, config: Config = None, set_: Set = None) -> None:
-    """List commands that wait for a person."""
-    found = with_store(settings(config, set_).settings, lambda db: PostgresStore(db, now_ms).approvals())
-    if json:
-        say_json(found)
-        return
-    if not found:
-        say("nothing waits for approval")
-        return
-    shown = table("ID", "INCIDENT", "ACTION", "TARGET", "EXPIRES IN", "PARAMETERS")
-    for waiting in found:
-        left = span(waiting.expires_ms - now_ms())
-        number = str(waiting.incident)
-        shown.add_row(waiting.command, number, waiting.action, waiting.target, left, compact(waiting.params))
-    say_table(shown)
-
-
-CommandId = Annotated[str, typer.Argument(metavar="ID", help="The command, as `sentinel approvals` shows it.")]
-Reason = Annotated[str, typer.Option("--reason", help="Kept in the audit.")]
-
-
-def approve(command: CommandId, by: By, reason: Reason = "", config: Config = None, set_: Set = None) -> None:
-    """Approve a command that waits; it is then run."""
-    _decide(command, by, reason, settings(config, set_).settings, approve=True)
-
-
-def deny(command: CommandId, by: By, reason: Reason = "", config: Config = None, set_: Set = None) -> None:
-    """Deny a command that waits; it is never run."""
-    _decide(command, by, reason, settings(config, set_).settings, approve=False)
-
-
-def _decide(command: str, by: str, reason: str, current: Settings, *, approve: bool) -> None:
-    if not by.strip():
-        raise Stop("--by must be a name")
-
-    async def work(database: Database) -> str:
-        store = PostgresStore(database, now_ms)
-        # What is approved is what is stored now: the hash names it, should it be exchanged in between.
-        waiting = {found.command: found for found in await store.approvals()}
-        sha256 = waiting[command].body_sha256 if command in waiting else ""
-        await store.decide(command, Decision(approve, by.strip(), sha256, reason), now_ms())
-        return sha256
-
-    try:
-        sha256 = with_store(current, work)
-    except DecisionRefusedError as error:
-        raise Stop(f"not decided: {error}", NO) from error
-    say(f"{'approved' if approve else 'denied'} by {by.strip()}: command {command} (sha256 {sha256[:16]})")
-
-
-def pause(by: By, config: Config = None, set_: Set = None) -> None:
-    """Stop every command, everywhere, at once; detection goes on."""
-    _set_pause(True, by, settings(config, set_).settings)
-
-
-def resume(by: By, config: Config = None, set_: Set = None) -> None:
-    """Let commands run again."""
-    _set_pause(False, by, settings(config, set_).settings)
-
-
-def _set_pause(paused: bool, by: str, current: Settings) -> None:
-    if not by.strip():
-        raise Stop("--by must be a name")
-    with_store(current, lambda db: PostgresStore(db, now_ms).set_pause(paused=paused, by=by.strip(), now_ms=now_ms()))
-    say(f"{'paused' if paused else 'resumed'} by {by.strip()}")

@@ -7,7 +7,7 @@ times in milliseconds since 1970 (UTC).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -75,16 +75,52 @@ class Approval(Struct, frozen=True):
     body_sha256: str
     requested_ms: int
     expires_ms: int
+    question: str = ""
+
+    @property
+    def short_hash(self) -> str:
+        """Enough of the hash to tell commands apart by eye."""
+        return self.body_sha256[:12]
+
+
+class NoticeView(Struct, frozen=True):
+    """A notification or escalation, and whom it is for."""
+
+    at_ms: int
+    kind: str
+    priority: str
+    told: list[str]
+    text: str
+
+
+class UnderWay(Struct, frozen=True):
+    """A command that an executor has taken and that has no outcome yet. `lapsed`: its executor may be gone."""
+
+    command: str
+    incident: int
+    action: str
+    target: str
+    executor: str
+    since_ms: int
+    lapsed: bool
+
+
+OperatorKind = Literal["acknowledge", "close", "note"]
 
 
 class IncidentDetail(Struct, frozen=True):
-    """Everything on the page of one incident."""
+    """Everything on the page of one incident. `waits_until_ms`: when that wait ends, None if it has no end."""
 
     incident: Incident
     timeline: list[TimelineEntry]
     evidence: list[Evidence]
     commands: list[CommandView]
     approvals: list[Approval]
+    notices: list[NoticeView] = []
+    acknowledged_by: str = ""
+    acknowledged_ms: int | None = None
+    waits_for: str = ""
+    waits_until_ms: int | None = None
 
 
 class Pause(Struct, frozen=True):
@@ -122,6 +158,10 @@ class DecisionRefusedError(Exception):
     """A decision that does not count, in words: expired, already decided, another command, unknown."""
 
 
+class OperatorRefusedError(Exception):
+    """An acknowledgement, closing or note that does not count, in words."""
+
+
 class Store(Protocol):
     """What the console and the command line ask of the database."""
 
@@ -141,8 +181,12 @@ class Store(Protocol):
         """Commands that wait for a person, oldest first."""
         ...
 
-    async def decide(self, command: str, decision: Decision, now_ms: int) -> None:
-        """Take a decision; raises `DecisionRefusedError`."""
+    async def decide(self, command: str, decision: Decision, now_ms: int) -> Approval:
+        """Take a decision; the command it was about. Raises `DecisionRefusedError`."""
+        ...
+
+    async def operator(self, number: int, kind: OperatorKind, by: str, text: str, now_ms: int) -> None:
+        """Hand what a person says about an incident to the responder; raises `OperatorRefusedError`."""
         ...
 
     async def pause(self) -> Pause:

@@ -24,6 +24,8 @@ from engine.console.model import (
     Decision,
     DecisionRefusedError,
     Incident,
+    OperatorKind,
+    OperatorRefusedError,
     Pause,
     Store,
 )
@@ -38,6 +40,13 @@ _NAME_MAX, _REASON_MAX = 100, 500
 _PATIENCE_S = 10
 
 log = structlog.get_logger(__name__)
+
+
+class Said(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of an acknowledgement, closing or note; the last two need a text."""
+
+    by: str
+    text: str = ""
 
 
 class ByName(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,9 +89,11 @@ class Console:
         }
         posts: dict[str, Handler] = {
             "/approvals/{command}": self._decide_form,
+            r"/incidents/{id:\d{1,18}}/{kind:acknowledge|close|note}": self._operator_form,
             "/pause": self._pause_form,
             "/resume": self._pause_form,
             "/api/approvals/{command}": self._api_decide,
+            r"/api/incidents/{id:\d{1,18}}/{kind:acknowledge|close|note}": self._api_operator,
             "/api/pause": self._api_pause,
             "/api/resume": self._api_pause,
         }
@@ -176,6 +187,19 @@ class Console:
             return await self._problem(request, 409, "Not decided", str(error), back)
         return _see(back)
 
+    async def _operator_form(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        back = f"/incidents/{int(request.match_info['id'])}"
+        if not self._guard.holds(request, _field(form, guard.FIELD)):
+            return await self._problem(request, 403, "Form out of date", "Open the page again and repeat.", back)
+        try:
+            await self._operator(request, _field(form, "by"), _field(form, "text"))
+        except ValueError as error:
+            return await self._problem(request, 400, "Not done", str(error), back)
+        except OperatorRefusedError as error:
+            return await self._problem(request, 409, "Not done", str(error), back)
+        return _see(back)
+
     async def _pause_form(self, request: web.Request) -> web.Response:
         form = await request.post()
         if not self._guard.holds(request, _field(form, guard.FIELD)):
@@ -243,6 +267,16 @@ class Console:
             raise web.HTTPConflict(text=str(error)) from error
         return _json({"decided": "approved" if decision.approve else "denied", "by": decision.by.strip()})
 
+    async def _api_operator(self, request: web.Request) -> web.Response:
+        body = await _body(request, Said)
+        try:
+            await self._operator(request, body.by, body.text)
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        except OperatorRefusedError as error:
+            raise web.HTTPConflict(text=str(error)) from error
+        return _json({"noted": request.match_info["kind"], "by": body.by.strip()})
+
     async def _api_pause(self, request: web.Request) -> web.Response:
         body = await _body(request, ByName)
         try:
@@ -257,6 +291,14 @@ class Console:
         named = msgspec.structs.replace(decision, by=_name(decision.by), reason=decision.reason.strip()[:_REASON_MAX])
         await self._store.decide(command, named, self._now_ms())
         log.info("console.decided", command=command, approve=named.approve, by=named.by)
+
+    async def _operator(self, request: web.Request, by: str, text: str) -> None:
+        number, kind = int(request.match_info["id"]), msgspec.convert(request.match_info["kind"], OperatorKind)
+        named, said = _name(by), text.strip()[:_REASON_MAX]
+        if kind != "acknowledge" and not said:
+            raise ValueError("say why it is closed" if kind == "close" else "a note needs a text")
+        await self._store.operator(number, kind, named, said, self._now_ms())
+        log.info("console.noted", incident=number, kind=kind, by=named)
 
     async def _set_pause(self, paused: bool, by: str) -> Pause:
         await self._store.set_pause(paused=paused, by=_name(by), now_ms=self._now_ms())

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from engine.console.model import CommandView, Incident, TimelineEntry
 from engine.console.model import Evidence as EvidenceView
-from engine.response.model import ActionTaken, AlertSeen, Evidence, Waiting
+from engine.response.model import ActionTaken, AlertSeen, Evidence, IncidentState, Waiting
 from engine.response.record import IncidentRecord, timeline
 
 # What an open incident is doing, by what it waits for.
@@ -24,6 +24,18 @@ _DOING: dict[Waiting, str] = {
     "settle": "settling",
     "clear": "verifying",
     "people": "escalated",
+}
+# The same as a whole sentence's end: what it waits for.
+_WAITS_FOR: dict[Waiting, str] = {
+    "nothing": "",
+    "evidence": "the answer of an investigation",
+    "approval": "a person's decision about a command",
+    "outcome": "the outcome of a command",
+    "wait": "a pause of the runbook to end",
+    "verify": "signs that the repair worked",
+    "settle": "the alert's window and stabilisation to pass",
+    "clear": "the alert to clear",
+    "people": "people: nothing more is done by itself",
 }
 _OWN_ACTORS = ("responder", "executor")
 _CELL_MAX = 300
@@ -61,6 +73,13 @@ def incident_view(line: IncidentLine) -> Incident:
     )
 
 
+def waits_for(state: IncidentState) -> tuple[str, int | None]:
+    """What an incident waits for, in words, and until when; ("", None) once it is over."""
+    if state.status != "open":
+        return "", None
+    return _WAITS_FOR[state.awaiting.kind], state.awaiting.due_ms
+
+
 def command_views(actions: Iterable[ActionTaken]) -> list[CommandView]:
     """The commands of an incident, oldest first."""
     return [
@@ -85,6 +104,15 @@ def evidence_view(name: str, question: Mapping[str, Any], item: Evidence) -> Evi
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [[_cell(row.get(column, "")) for column in columns] for row in rows]
     return EvidenceView(name, item.at_ms, _question(question), columns, cells, _note(item))
+
+
+def evidence_summary(item: EvidenceView) -> str:
+    """What an investigation found, in a few words: the only row, or how many there are."""
+    if len(item.rows) == 1:
+        found = ", ".join(f"{name}={cell}" for name, cell in zip(item.columns, item.rows[0], strict=True))
+    else:
+        found = f"{len(item.rows)} rows" if item.rows else ""
+    return "; ".join(part for part in (found, item.note) if part)
 
 
 def _question(asked: Mapping[str, Any]) -> str:

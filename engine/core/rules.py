@@ -139,7 +139,7 @@ def _parse_group(source: _File, path: Path, item: object, default_interval_ms: i
         source.refuse((*path, "limit"), "`limit` is a whole number of alerts, 0 for no limit")
         limit = 0
     common = _templates(source, (*path, "labels"), item.get("labels"), "label")
-    rules = item.get("rules")
+    rules = item.get("rules") or []  # Prometheus takes a group without rules, too
     if not isinstance(rules, list):
         source.refuse((*path, "rules"), "a group needs a list under `rules`")
         rules = []

@@ -48,10 +48,14 @@ class Approval(Struct, frozen=True):
 
 
 class Decided(Struct, frozen=True):
-    """What became of a decision: "accepted", or the reason why it does not count."""
+    """What became of a decision: "accepted", or the reason why it does not count.
+
+    `repeated`: the same person had decided the same before, as when an answer was lost; nothing was written.
+    """
 
     reason: DecideReason
     approval: Approval | None
+    repeated: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -110,8 +114,13 @@ async def decide(
     now_ms: int,
     seen_sha256: str | None = None,
 ) -> Decided:
-    """Approve or deny, in the caller's transaction. `seen_sha256` is the hash of what the person was shown."""
+    """Approve or deny, in the caller's transaction. `seen_sha256` is the hash of what the person was shown.
+
+    The same decision by the same person again is accepted and changes nothing.
+    """
     approval = await find(conn, command_id, lock=True)
+    if approval is not None and _is_repeated(approval, decision, by, seen_sha256):
+        return Decided("accepted", approval, repeated=True)
     reason = _refusal(approval, by, now_ms, seen_sha256)
     if reason == "accepted":
         await conn.execute(
@@ -129,6 +138,11 @@ async def decide(
     subject = (approval.incident if approval is not None else None, command_id)
     await _record(conn, kind, by, now_ms, subject, data)
     return Decided(reason, approval)
+
+
+def _is_repeated(approval: Approval, decision: Decision, by: str, seen_sha256: str | None) -> bool:
+    same = (approval.state, approval.decided_by) == (decision, by)
+    return same and seen_sha256 in (None, approval.body_sha256)
 
 
 def _refusal(approval: Approval | None, by: str, now_ms: int, seen_sha256: str | None) -> DecideReason:

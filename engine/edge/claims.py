@@ -3,6 +3,8 @@
 A row is made before anything is done and is never removed, so an id runs at most once for ever. While a row has no
 outcome its target is taken. The newest fencing token decides who may still write: an executor that lost its lease
 finds its token outdated.
+
+Leases begin and end by the database's clock alone: the clocks of executors may differ.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from msgspec import Struct
 
 from engine.core.messages import Command, Outcome
 
-_COLUMNS = "command, body, incident, target, executor, token, claimed_ms, lease_ms, plan, outcome"
+_NOW = "floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
+_COLUMNS = f"command, body, incident, target, executor, token, claimed_ms, lease_ms <= {_NOW} as lapsed, plan, outcome"
 
 
 class Claim(Struct, frozen=True):
-    """A command that an executor took. `body` is the command's JSON text; `lease_ms` is when the lease ends."""
+    """A command that an executor took. `body` is the command's JSON text; `lapsed`: its lease is over."""
 
     command: str
     body: str
@@ -28,7 +31,7 @@ class Claim(Struct, frozen=True):
     executor: str
     token: int
     claimed_ms: int
-    lease_ms: int
+    lapsed: bool
     plan: dict[str, Any] | None
     outcome: Outcome | None
 
@@ -51,10 +54,10 @@ async def on_target(conn: asyncpg.Connection, target: str) -> Claim | None:
 async def take(
     conn: asyncpg.Connection, command: Command, body: str, executor: str, now_ms: int, lease_ms: int
 ) -> int | None:
-    """Claim a command and its target; the fencing token, or None when either is taken."""
+    """Claim a command and its target for `lease_ms`; the fencing token, or None when either is taken."""
     token: int | None = await conn.fetchval(
-        "insert into claims (command, body, incident, target, executor, claimed_ms, lease_ms) "
-        "values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing returning token",
+        "insert into claims (command, body, incident, target, executor, claimed_ms, lease_ms) "  # noqa: S608  # constants
+        f"values ($1, $2, $3, $4, $5, $6, {_NOW} + $7::bigint) on conflict do nothing returning token",
         command.id,
         body,
         command.incident,
@@ -83,29 +86,31 @@ async def record_refused(conn: asyncpg.Connection, command: Command, body: str, 
 
 
 async def renew(conn: asyncpg.Connection, command_id: str, token: int, lease_ms: int) -> bool:
-    """Move the end of the lease; False when it was lost."""
-    query = "update claims set lease_ms = $3 where command = $1 and token = $2 and outcome is null returning token"
+    """Let the lease end `lease_ms` from now; False when it was lost."""
+    query = (
+        f"update claims set lease_ms = {_NOW} + $3::bigint "  # noqa: S608  # constants
+        "where command = $1 and token = $2 and outcome is null returning token"
+    )
     return await conn.fetchval(query, command_id, token, lease_ms) is not None
 
 
-async def begin(conn: asyncpg.Connection, command_id: str, token: int, plan: dict[str, Any], now_ms: int) -> bool:
+async def begin(conn: asyncpg.Connection, command_id: str, token: int, plan: dict[str, Any]) -> bool:
     """Keep the plan, right before acting; False when the lease was lost or is over."""
     query = (
-        "update claims set plan = $3 where command = $1 and token = $2 and outcome is null and lease_ms > $4 "
-        "returning token"
+        "update claims set plan = $3 where command = $1 and token = $2 and outcome is null "  # noqa: S608  # constants
+        f"and lease_ms > {_NOW} returning token"
     )
-    return await conn.fetchval(query, command_id, token, plan, now_ms) is not None
+    return await conn.fetchval(query, command_id, token, plan) is not None
 
 
-async def take_over(conn: asyncpg.Connection, claim: Claim, executor: str, now_ms: int, lease_ms: int) -> int | None:
+async def take_over(conn: asyncpg.Connection, claim: Claim, executor: str, lease_ms: int) -> int | None:
     """Fence off the holder of a lease that is over; the new token, None when it is not over or was taken."""
     token: int | None = await conn.fetchval(
-        "update claims set executor = $3, lease_ms = $5, token = nextval('fencing_tokens') "
-        "where command = $1 and token = $2 and outcome is null and lease_ms <= $4 returning token",
+        f"update claims set executor = $3, lease_ms = {_NOW} + $4::bigint, token = nextval('fencing_tokens') "  # noqa: S608  # constants
+        f"where command = $1 and token = $2 and outcome is null and lease_ms <= {_NOW} returning token",
         claim.command,
         claim.token,
         executor,
-        now_ms,
         lease_ms,
     )
     return token
@@ -117,10 +122,10 @@ async def finish(conn: asyncpg.Connection, token: int, outcome: Outcome) -> bool
     return await conn.fetchval(query, outcome.command, token, msgspec.to_builtins(outcome)) is not None
 
 
-async def abandoned(conn: asyncpg.Connection, now_ms: int) -> list[Claim]:
-    """Claims without outcome whose lease is over: their executor died in the middle."""
-    query = f"select {_COLUMNS} from claims where outcome is null and lease_ms <= $1 order by token"  # noqa: S608  # constants
-    return [msgspec.convert(dict(row), Claim) for row in await conn.fetch(query, now_ms)]
+async def under_way(conn: asyncpg.Connection) -> list[Claim]:
+    """Claims without outcome, oldest first. A lapsed one: its executor died in the middle, or is cut off."""
+    query = f"select {_COLUMNS} from claims where outcome is null order by token"  # noqa: S608  # constants
+    return [msgspec.convert(dict(row), Claim) for row in await conn.fetch(query)]
 
 
 async def unpublished(conn: asyncpg.Connection) -> list[Outcome]:

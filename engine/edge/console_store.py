@@ -7,9 +7,28 @@ from collections.abc import Callable
 import asyncpg
 import msgspec
 
-from engine.console.model import Approval, Decision, DecisionRefusedError, Incident, IncidentDetail, Pause
-from engine.console.views import IncidentLine, command_views, evidence_view, incident_view, timeline_views
-from engine.edge import approvals, audit, control, incidents
+from engine.console.model import (
+    Approval,
+    Decision,
+    DecisionRefusedError,
+    Incident,
+    IncidentDetail,
+    NoticeView,
+    OperatorKind,
+    OperatorRefusedError,
+    Pause,
+    UnderWay,
+)
+from engine.console.views import (
+    IncidentLine,
+    command_views,
+    evidence_view,
+    incident_view,
+    timeline_views,
+    waits_for,
+)
+from engine.core.messages import decode_command
+from engine.edge import approvals, audit, claims, control, incidents
 from engine.edge.database import Database
 from engine.response.report import render
 
@@ -47,15 +66,25 @@ class PostgresStore:
         async with self._database.connection() as conn:
             row = await conn.fetchrow(f"{_LINES} where id = $1", number)
             record = await incidents.record(conn, number)
-            waiting = await approvals.waiting(conn, self._now_ms())
+            waiting = await _waiting(conn, self._now_ms())
+            told = await conn.fetch(
+                "select at_ms, kind, priority, told, text from notices where incident = $1 order by at_ms, id", number
+            )
         if row is None or record is None:
             return None
+        state = record.state
+        waits, until_ms = waits_for(state)
         return IncidentDetail(
             incident=incident_view(_line(row)),
             timeline=timeline_views(record),
             evidence=[evidence_view(item.step, item.query, item.result) for item in record.evidence],
-            commands=command_views(record.state.actions),
-            approvals=[_approval(found) for found in waiting if found.incident == number],
+            commands=command_views(state.actions),
+            approvals=[found for found in waiting if found.incident == number],
+            notices=[NoticeView(**dict(notice)) for notice in told],
+            acknowledged_by=state.acknowledged_by,
+            acknowledged_ms=state.acknowledged_ms,
+            waits_for=waits,
+            waits_until_ms=until_ms,
         )
 
     async def report(self, number: int) -> str | None:
@@ -67,17 +96,23 @@ class PostgresStore:
     async def approvals(self) -> list[Approval]:
         """Commands that wait for a person, oldest first."""
         async with self._database.connection() as conn:
-            return [_approval(found) for found in await approvals.waiting(conn, self._now_ms())]
+            return await _waiting(conn, self._now_ms())
 
-    async def decide(self, command: str, decision: Decision, now_ms: int) -> None:
-        """Take a decision; raises `DecisionRefusedError`."""
+    async def approval(self, command: str) -> Approval | None:
+        """What was asked about a command, also if it is decided already."""
+        async with self._database.connection() as conn:
+            found = await approvals.find(conn, command)
+            return (await _with_questions(conn, [found]))[0] if found is not None else None
+
+    async def decide(self, command: str, decision: Decision, now_ms: int) -> Approval:
+        """Take a decision; the command it was about. Raises `DecisionRefusedError`."""
         verdict: approvals.Decision = "approved" if decision.approve else "denied"
 
         async def work(conn: asyncpg.Connection) -> approvals.Decided:
             decided = await approvals.decide(
                 conn, command, verdict, by=decision.by, now_ms=now_ms, seen_sha256=decision.body_sha256
             )
-            if decided.accepted and decided.approval and decision.reason:
+            if decided.accepted and not decided.repeated and decided.approval and decision.reason:
                 await audit.append(
                     conn,
                     at_ms=now_ms,
@@ -90,8 +125,48 @@ class PostgresStore:
             return decided
 
         decided = await self._database.run(work)
-        if not decided.accepted:
+        if not decided.accepted or decided.approval is None:
             raise DecisionRefusedError(_REFUSALS[decided.reason])
+        return _approval(decided.approval)
+
+    async def operator(self, number: int, kind: OperatorKind, by: str, text: str, now_ms: int) -> None:
+        """Hand what a person says about an incident to the responder; raises `OperatorRefusedError`."""
+
+        async def work(conn: asyncpg.Connection) -> str | None:
+            status: str | None = await conn.fetchval("select status from incidents where id = $1 for share", number)
+            if status == "open":
+                await conn.execute(
+                    "insert into operator_events (incident, kind, by_name, text, at_ms) values ($1, $2, $3, $4, $5)",
+                    number,
+                    kind,
+                    by,
+                    text,
+                    now_ms,
+                )
+            return status
+
+        status = await self._database.run(work)
+        if status is None:
+            raise OperatorRefusedError(f"there is no incident {number}; `sentinel incidents` lists them")
+        if status != "open":
+            raise OperatorRefusedError(f"incident {number} is {status} already")
+
+    async def under_way(self) -> list[UnderWay]:
+        """Commands that executors are carrying out now, oldest first."""
+        async with self._database.connection() as conn:
+            taken = await claims.under_way(conn)
+        return [
+            UnderWay(
+                command=claim.command,
+                incident=claim.incident,
+                action=decode_command(claim.body).action,
+                target=claim.target,
+                executor=claim.executor,
+                since_ms=claim.claimed_ms,
+                lapsed=claim.lapsed,
+            )
+            for claim in taken
+        ]
 
     async def pause(self) -> Pause:
         """Whether everything is paused, and by whom."""
@@ -112,7 +187,21 @@ def _line(row: asyncpg.Record) -> IncidentLine:
     return msgspec.convert(dict(row), IncidentLine)
 
 
-def _approval(found: approvals.Approval) -> Approval:
+async def _waiting(conn: asyncpg.Connection, now_ms: int) -> list[Approval]:
+    return await _with_questions(conn, await approvals.waiting(conn, now_ms))
+
+
+async def _with_questions(conn: asyncpg.Connection, found: list[approvals.Approval]) -> list[Approval]:
+    """Approvals with the question that their incident asks."""
+    rows = await conn.fetch(
+        "select asked, state->'awaiting'->'asked'->>'question' as question from incidents where asked = any($1)",
+        [approval.command for approval in found],
+    )
+    questions = {row["asked"]: row["question"] or "" for row in rows}
+    return [_approval(approval, questions.get(approval.command, "")) for approval in found]
+
+
+def _approval(found: approvals.Approval, question: str = "") -> Approval:
     command = found.decoded()
     return Approval(
         command=found.command,
@@ -123,4 +212,5 @@ def _approval(found: approvals.Approval) -> Approval:
         body_sha256=found.body_sha256,
         requested_ms=found.requested_ms,
         expires_ms=found.expires_ms,
+        question=question,
     )

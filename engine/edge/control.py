@@ -16,15 +16,16 @@ class Pause(Struct, frozen=True):
     since_ms: int
 
 
-async def pause_state(conn: asyncpg.Connection) -> Pause:
-    """The switch with who set it."""
-    row = await conn.fetchrow("select paused, by_name, since_ms from control")
+async def pause_state(conn: asyncpg.Connection, *, lock: bool = False) -> Pause:
+    """The switch with who set it. `lock`: it stays as it is until the caller's transaction ends."""
+    query = "select paused, by_name, since_ms from control"
+    row = await conn.fetchrow(f"{query} for share" if lock else query)
     return Pause(row["paused"], row["by_name"], row["since_ms"])
 
 
-async def is_paused(conn: asyncpg.Connection) -> bool:
-    """Whether the switch is on."""
-    return (await pause_state(conn)).paused
+async def is_paused(conn: asyncpg.Connection, *, lock: bool = False) -> bool:
+    """Whether the switch is on; `lock` as in `pause_state`."""
+    return (await pause_state(conn, lock=lock)).paused
 
 
 async def set_paused(conn: asyncpg.Connection, paused: bool, by: str, now_ms: int) -> bool:

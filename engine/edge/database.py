@@ -22,7 +22,10 @@ import msgspec
 import structlog
 
 from engine.edge import embedded_postgres
+from engine.edge.masking import PERCENT_ENCODE, mask_text
 from engine.edge.migrate import migrate
+
+masked = mask_text
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
@@ -67,6 +70,9 @@ class Database:
         conn = await self._acquire()
         try:
             yield conn
+        except asyncio.CancelledError:
+            _abandon(conn)  # tidying up would wait for a server that may be the reason for the cancellation
+            raise
         except Exception as error:
             if _is_lost(error):
                 _abandon(conn)
@@ -112,7 +118,7 @@ class Database:
                 continue
             if self._away:
                 self._away = False
-                log.info("database.back", database=masked(self.url))
+                log.info("database.back", database=mask_text(self.url))
             return conn
 
     async def _acquire_once(self) -> asyncpg.Connection:
@@ -134,7 +140,7 @@ class Database:
     def _note_away(self, error: BaseException) -> None:
         if not self._away:
             self._away = True
-            log.error("database.away", database=masked(self.url), reason=str(error) or type(error).__name__)
+            log.error("database.away", database=mask_text(self.url), reason=str(error) or type(error).__name__)
 
     async def create_database(self, name: str) -> str:
         """Make sure a database exists on the same server; returns its URL. `name` is lower case letters, digits, _."""
@@ -205,15 +211,16 @@ async def connect_pool(url: str, size: int = 10) -> asyncpg.Pool:
         why = f"{error}; create it first"
     except socket.gaierror:
         why = f"the host name {urlsplit(url).hostname!r} is not known"
-    except (asyncpg.InterfaceError, ValueError) as error:
-        why = f"not a PostgreSQL URL ({masked(str(error))})"
+    except (asyncpg.InterfaceError, ValueError):
+        # Not the parser's own words: they quote pieces of the URL, which may be pieces of the password.
+        why = f"not a PostgreSQL URL; {PERCENT_ENCODE}"
     except TimeoutError:
         why = f"no answer within {_ANSWER_S:.0f} s"
     except OSError as error:
         why = f"no server answers there ({error.strerror or error})"
     except asyncpg.PostgresError as error:
         why = f"the server said: {error}"
-    raise DatabaseError(f"database.url {masked(url)}: {why}")
+    raise DatabaseError(mask_text(f"database.url {url}: {why}"))
 
 
 async def _prepare(conn: asyncpg.Connection) -> None:
@@ -234,12 +241,6 @@ def socket_url(socket_dir: Path, database: str) -> str:
 def url_of(url: str, database: str) -> str:
     """The URL of another database on the same server."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
-
-
-def masked(text: str) -> str:
-    """A URL fit for logs: the password replaced."""
-    text = re.sub(r"(?<=://)([^/@\s:]*):[^/\s]*@", r"\1:***@", text)
-    return re.sub(r"(?i)(password=)[^&\s]+", r"\1***", text)
 
 
 def _is_lost(error: Exception) -> bool:

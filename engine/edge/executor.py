@@ -7,15 +7,20 @@ The claim is committed before anything is done. Whoever finds a claim without ou
 executor died somewhere after it: the outcome is *inconclusive*, with what the action's own check says now, and
 nothing is run again.
 
-A message that cannot be believed (bad signature, replay) has no outcome, because its command id may be somebody
+Work goes on only while the lease was confirmed lately (`engine.edge.lease`): an executor that is cut off from the
+database stops before another one may take its target.
+
+A message that is no command at all raises `MalformedCommandError` and belongs with the dead letters. One that cannot
+be believed (bad signature, replay) has no outcome, because its command id may be somebody
 else's; it is audited and counts for nothing. Every other refusal is the command's outcome, for good.
 """
 
 from __future__ import annotations
 
-import asyncio
+import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import asyncpg
@@ -36,11 +41,12 @@ from engine.edge import approvals, audit, claims, control
 from engine.edge.claims import Claim
 from engine.edge.clock import Clock
 from engine.edge.database import Database
+from engine.edge.lease import Lease, LeaseLostError
 from engine.response.signing import PublicKeys, SignatureRefusedError, body_sha256, verify
 
 Mode = Literal["observe", "approve", "auto"]
 log = structlog.get_logger(__name__)
-_POLL_MS = 250
+_POLL_S = 0.25
 
 
 class ExecutorSettings(Struct, frozen=True):
@@ -53,12 +59,8 @@ class ExecutorSettings(Struct, frozen=True):
     lease_ms: int = 60_000
 
 
-class _Claimed(Struct, frozen=True):
-    token: int
-
-
-class _Wait(Struct, frozen=True):
-    until_ms: int
+class MalformedCommandError(ValueError):
+    """A message that is no signed command; nothing can be done about it, now or later."""
 
 
 class _Refused(Struct, frozen=True):
@@ -68,11 +70,7 @@ class _Refused(Struct, frozen=True):
     message: str
 
 
-class _FencedError(Exception):
-    """The lease was lost."""
-
-
-_Admission = Outcome | _Claimed | _Wait | Claim | _Refused
+_Admission = Outcome | Lease | Claim | _Refused | None  # None: wait, another executor has its id or its target
 
 
 class Executor:
@@ -86,30 +84,33 @@ class Executor:
         actions: Mapping[str, Action],
         environment: Environment,
         clock: Clock,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
         self._settings = settings
         self._keys = public_keys
         self._actions = actions
-        self._env = environment
+        self._env = replace(environment, paused=self._is_paused)
         self._clock = clock
+        self._monotonic_s = monotonic_s
         self.name = f"{settings.name}-{uuid.uuid4().hex[:8]}"
 
     async def execute(self, raw: bytes) -> Outcome | None:
         """Carry out a message of the topic `commands`; its outcome, which is the same however often it comes.
 
         None: the message is not to be believed; the audit says why. Waits while its target or its id is held by
-        another executor. Never raises for what a message holds.
+        another executor. Raises `MalformedCommandError` for a message that is no command.
         """
         try:
             signed = decode_signed_command(raw)
             command = verify(signed, self._keys)
         except SignatureRefusedError as error:
+            if error.reason == "malformed":
+                raise MalformedCommandError(error.message) from error
             await self._refuse_message(raw, _Refused(error.reason, error.message))
             return None
         except (msgspec.DecodeError, ValueError) as error:
-            await self._refuse_message(raw, _Refused("malformed", str(error)))
-            return None
+            raise MalformedCommandError(f"not a signed command: {error}") from error
         if command.mark != "live":
             await self._refuse_message(raw, _Refused("replay", "commands of a replay are never carried out"))
             return None
@@ -120,8 +121,9 @@ class Executor:
 
         To be called at the start and from time to time; publish what it returns, then `mark_published`.
         """
-        for claim in await self._db.run(lambda conn: claims.abandoned(conn, self._clock.now_ms())):
-            await self._conclude(claim)
+        for claim in await self._db.run(claims.under_way):
+            if claim.lapsed:
+                await self._conclude(claim)
         return await self._db.run(claims.unpublished)
 
     async def mark_published(self, outcome: Outcome) -> None:
@@ -138,34 +140,33 @@ class Executor:
             if isinstance(admitted, _Refused):
                 await self._refuse_message(raw, admitted)
                 return None
-            if isinstance(admitted, _Claimed):
-                outcome = await self._carry_out(command, admitted.token)
+            if isinstance(admitted, Lease):
+                outcome = await self._carry_out(command, admitted)
                 if outcome is not None:
                     return outcome
             elif isinstance(admitted, Claim):
                 await self._conclude(admitted)
             else:
-                pause_ms = min(max(admitted.until_ms - self._clock.now_ms(), 1), _POLL_MS)
-                await self._clock.sleep(pause_ms / 1000)
+                await self._clock.sleep(_POLL_S)
 
     async def _admit(self, conn: asyncpg.Connection, command: Command, signed: SignedCommand) -> _Admission:
         """Claim the command, or say what stands against it. One transaction."""
         now_ms = self._clock.now_ms()
         known = await claims.find(conn, command.id)
         if known is not None:
-            return _look_at_known(known, command, now_ms)
+            return _look_at_known(known, command)
         refusal = self._static_refusal(command, now_ms) or await self._standing_refusal(conn, command, signed, now_ms)
         if refusal is not None:
             return await self._record_refusal(conn, command, signed.body, refusal, now_ms)
         holder = await claims.on_target(conn, command.target.key())
         if holder is not None:
-            return holder if holder.lease_ms <= now_ms else _Wait(holder.lease_ms)
-        lease_ms = now_ms + self._settings.lease_ms
+            return holder if holder.lapsed else None
+        asked_s, lease_ms = self._monotonic_s(), self._settings.lease_ms
         token = await claims.take(conn, command, signed.body, self.name, now_ms, lease_ms)
         if token is None:
-            return _Wait(now_ms)
+            return None
         await self._audit(conn, "command.claimed", command, {"token": token, "lease_ms": lease_ms})
-        return _Claimed(token)
+        return Lease(token, lease_ms, asked_s, self._monotonic_s)
 
     def _static_refusal(self, command: Command, now_ms: int) -> tuple[str, str] | None:
         """(reason, message) against a command that no switch or person can lift."""
@@ -205,37 +206,25 @@ class Executor:
 
     # Acting ---------------------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, command: Command, token: int) -> Outcome | None:
-        """Plan, run and check while the lease is kept; None when it was lost."""
-        work = asyncio.create_task(self._work(command, token))
-        lease = asyncio.create_task(self._keep_lease(command.id, token))
+    async def _carry_out(self, command: Command, lease: Lease) -> Outcome | None:
+        """Plan, run and check while the lease is held; None when it was lost."""
+
+        async def renew_once(conn: asyncpg.Connection) -> float | None:
+            asked_s = self._monotonic_s()
+            return asked_s if await claims.renew(conn, command.id, lease.token, lease.length_ms) else None
+
+        why = "taken over"
         try:
-            await asyncio.wait({work, lease}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                outcome = work.result()
-                if await self._db.run(lambda conn: self._finish(conn, command, token, outcome)):
-                    return outcome
-        except _FencedError:
-            pass
-        finally:
-            for task in (work, lease):
-                task.cancel()
-            await asyncio.gather(work, lease, return_exceptions=True)
-        await self._db.run(lambda conn: self._audit(conn, "command.fenced", command, {"token": token}))
+            outcome = await lease.guard(self._work(command, lease), lambda: self._db.run(renew_once), self._clock.sleep)
+            if await self._db.run(lambda conn: self._finish(conn, command, lease.token, outcome)):
+                return outcome
+        except LeaseLostError as error:
+            why = str(error)
+        data = {"token": lease.token, "reason": why}
+        await self._db.run(lambda conn: self._audit(conn, "command.fenced", command, data))
         return None
 
-    async def _keep_lease(self, command_id: str, token: int) -> None:
-        """Renew until the lease is lost."""
-
-        async def renew(conn: asyncpg.Connection) -> bool:
-            return await claims.renew(conn, command_id, token, self._clock.now_ms() + self._settings.lease_ms)
-
-        held = True
-        while held:
-            await self._clock.sleep(self._settings.lease_ms / 3000)
-            held = await self._db.run(renew)
-
-    async def _work(self, command: Command, token: int) -> Outcome:
+    async def _work(self, command: Command, lease: Lease) -> Outcome:
         started_ms = self._clock.now_ms()
         action = self._actions[command.action]
         params = action.decode_params(command.params)
@@ -243,12 +232,13 @@ class Executor:
             plan = await action.plan(self._env, command.target, params)
         except Exception as error:  # whatever an action meets, the command gets an outcome
             return self._outcome(command, "failed", "plan_failed", {"error": self._words(error)}, started_ms)
-        paused = await self._db.run(lambda conn: self._begin(conn, command, token, plan))
+        paused = await self._db.run(lambda conn: self._begin(conn, command, lease.token, plan))
         planned: dict[str, Any] = {"plan": msgspec.to_builtins(plan)}
         if paused:
             return self._outcome(command, "refused", "paused", planned, started_ms)
         if not plan.changes:
             return self._outcome(command, "succeeded", "nothing_to_do", planned, started_ms)
+        lease.check()
         try:
             result = await action.run(self._env, command.target, params, plan)
         except Exception as error:  # as above; it may have happened or not
@@ -256,16 +246,17 @@ class Executor:
         detail = {**planned, "result": result.detail}
         if result.status == "failed":
             return self._outcome(command, "failed", result.reason, detail, started_ms)
-        check = await self._check(command)
+        check = await self._check(command, plan)
         status, reason = _judge(result, check)
         return self._outcome(command, status, reason, {**detail, "check": msgspec.to_builtins(check)}, started_ms)
 
     async def _begin(self, conn: asyncpg.Connection, command: Command, token: int, plan: Plan) -> bool:
         """Keep the plan right before acting; whether everything was paused meanwhile."""
         data = msgspec.to_builtins(plan)
-        if not await claims.begin(conn, command.id, token, data, self._clock.now_ms()):
-            raise _FencedError
-        paused = await control.is_paused(conn)
+        if not await claims.begin(conn, command.id, token, data):
+            raise LeaseLostError("taken over")
+        # Locked: a pause that is being set is waited for, and then obeyed.
+        paused = await control.is_paused(conn, lock=True)
         await self._audit(conn, "command.planned", command, data)
         return paused
 
@@ -281,24 +272,24 @@ class Executor:
 
     async def _conclude(self, claim: Claim) -> None:
         """Write the outcome of a command whose executor is gone: look, do not touch."""
-        now_ms = self._clock.now_ms()
-        lease_ms = now_ms + self._settings.lease_ms
-        token = await self._db.run(lambda conn: claims.take_over(conn, claim, self.name, now_ms, lease_ms))
+        lease_ms = self._settings.lease_ms
+        token = await self._db.run(lambda conn: claims.take_over(conn, claim, self.name, lease_ms))
         if token is None:
             return
         command = decode_command(claim.body)
-        check = await self._check(command)
+        plan = msgspec.convert(claim.plan, Plan) if claim.plan is not None else None
+        check = await self._check(command, plan)
         detail: dict[str, Any] = {"lost_executor": claim.executor, "plan": claim.plan}
         detail["check"] = msgspec.to_builtins(check)
         outcome = self._outcome(command, "inconclusive", "executor_lost", detail, claim.claimed_ms)
         await self._db.run(lambda conn: self._finish(conn, command, token, outcome))
 
-    async def _check(self, command: Command) -> Check:
+    async def _check(self, command: Command, plan: Plan | None) -> Check:
         action = self._actions.get(command.action)
         if action is None or not self._env.allows(command.target):
             return Check("unknown", "the action or its target is no longer configured")
         try:
-            return await action.verify(self._env, command.target, action.decode_params(command.params))
+            return await action.verify(self._env, command.target, action.decode_params(command.params), plan)
         except Exception as error:  # a check that breaks tells nothing, and that is an answer
             return Check("unknown", f"the check failed: {self._words(error)}")
 
@@ -326,7 +317,7 @@ class Executor:
         status: OutcomeStatus = "expired" if reason == "expired" else "refused"
         outcome = self._outcome(command, status, reason, {"message": message}, now_ms)
         if not await claims.record_refused(conn, command, body, outcome):
-            return _Wait(now_ms)
+            return None
         await self._audit(conn, f"command.{status}", command, {"reason": reason, "message": message})
         return outcome
 
@@ -355,26 +346,29 @@ class Executor:
             data={"action": command.action, "target": command.target.key(), **data},
         )
 
+    async def _is_paused(self) -> bool:
+        return await self._db.run(control.is_paused)
+
     def _words(self, error: Exception) -> str:
         return self._env.redact(f"{type(error).__name__}: {error}")
 
 
-def _look_at_known(known: Claim, command: Command, now_ms: int) -> _Admission:
+def _look_at_known(known: Claim, command: Command) -> _Admission:
     """What to do with a command whose id was seen before. Never run it."""
     before = decode_command(known.body)
     if (before.action, before.target, before.params) != (command.action, command.target, command.params):
         return _Refused("changed_command", f"command id {command.id} was used for another command")
     if known.outcome is not None:
         return known.outcome
-    return known if known.lease_ms <= now_ms else _Wait(known.lease_ms)
+    return known if known.lapsed else None
 
 
 def _judge(result: Result, check: Check) -> tuple[OutcomeStatus, str]:
     """The outcome of a run that did not plainly fail."""
-    if result.status == "unknown":
-        return "inconclusive", result.reason
     if check.state == "yes":
         return "succeeded", "verified"
     if check.state == "no":
         return "failed", "check_failed"
+    if result.status == "unknown":
+        return "inconclusive", result.reason
     return ("inconclusive", "check_unknown") if check.declared else ("succeeded", "done_unchecked")

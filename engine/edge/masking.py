@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 MASK = "********"
+PERCENT_ENCODE = "percent-encode the password (/ is %2F, # is %23, ? is %3F, @ is %40)"
 
-# scheme://user:password@host; the password may hold anything but the signs that end an authority
-_URL_PASSWORD = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s/?#]+(?=@)", re.IGNORECASE)
+# scheme://user:password@host. A password that was not percent-encoded may hold any sign, so all from the first colon to
+# the last @ of the word goes: rather too much than a piece of it.
+_URL_PASSWORD = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^\s:]*:)(?P<password>\S+)(?=@)", re.IGNORECASE)
 _PARAMETER = re.compile(
-    r"(?P<before>\b(?:password|passwd|secret|token|api_key|apikey|sslpassword)=)[^&\s\"']+", re.IGNORECASE
+    r"(?P<before>\b(?:password|passwd|secret|token|api_key|apikey|sslpassword)\s*=\s*)"
+    r"(?P<password>'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^&\s]+)",
+    re.IGNORECASE,
 )
 _BEARER = re.compile(r"(?P<before>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{4,}")
 _SECRET_NAME = re.compile(
@@ -25,6 +30,12 @@ def mask_text(text: str) -> str:
     if "=" in text:
         text = _PARAMETER.sub(rf"\g<before>{MASK}", text)
     return _BEARER.sub(rf"\g<before>{MASK}", text)
+
+
+def passwords(url: str) -> set[str]:
+    """The passwords in a URL, as they are written and decoded."""
+    found = {match["password"] for pattern in (_URL_PASSWORD, _PARAMETER) for match in pattern.finditer(url)}
+    return found | {unquote(password) for password in found}
 
 
 def is_secret_name(name: str) -> bool:

@@ -20,8 +20,8 @@ from engine.core.sources import SourceTiming
 from engine.edge.alerts_now import AlertsNow
 from engine.edge.console_store import PostgresStore
 from engine.edge.evaluating import Evaluator
-from engine.edge.executor import Executor, ExecutorSettings
-from engine.edge.faust_app import RoleApp, consume, decoded, open_app
+from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandError
+from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
 from engine.edge.health import CheckResult
 from engine.edge.investigate import Investigator
 from engine.edge.keys import signing_key, trusted_keys
@@ -172,7 +172,10 @@ async def start_executor(node: Node) -> None:
         await executor.mark_published(outcome)
 
     async def handle(event: Any) -> None:
-        outcome = await executor.execute(event.value or b"")
+        try:
+            outcome = await executor.execute(event.value or b"")
+        except MalformedCommandError as error:
+            raise PoisonError(f"not a command: {error}") from error
         if outcome is not None:
             node.telemetry.commands.labels(outcome.action, outcome.status).inc()
             await publish(outcome)

@@ -7,11 +7,14 @@ variables for configuration. Where values come from (flags, environment, file, d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from engine.edge.masking import PERCENT_ENCODE
 
 Mode = Literal["observe", "approve", "auto"]
 Positive = Annotated[int, Field(gt=0)]
@@ -28,6 +31,9 @@ def _http_url(value: str) -> str:
 def _postgres_url(value: str) -> str:
     if value and not value.startswith(("postgresql://", "postgres://")):
         raise ValueError("must be a URL that starts with postgresql://")
+    user, colon, password = value.partition("://")[2].rpartition("@")[0].partition(":")
+    if re.search(r"\s", value) or (colon and re.search(r"[/?#]", user + password)):
+        raise ValueError(f"cannot be read: {PERCENT_ENCODE}")
     return value
 
 
@@ -199,8 +205,9 @@ class RuleSettings(Section):
         default=8, description="Rule groups are spread over so many shards; the unit of scale-out."
     )
     source_idle_ms: Milliseconds = Field(
-        default=60_000,
-        description="A source without batches for this long no longer holds a group's watermark back.",
+        default=300_000,
+        description="A source that nothing was heard of for this long, not even a heartbeat, no longer holds back the "
+        "watermark of the rules that read it; what it sends then comes too late for them.",
     )
     eager_per_s: Annotated[int, Field(ge=0)] = Field(
         default=20,
@@ -288,7 +295,11 @@ class Settings(Section):
     state_dir: Path = Field(
         default=Path("var"), description="Folder of the embedded database, keys and recorded topics."
     )
-    instance: str = Field(default="sentinel", min_length=1, description="Name of this process in logs and claims.")
+    instance: str = Field(
+        default="sentinel",
+        min_length=1,
+        description="Name of this process in logs, claims and sources; replicas of one role need different ones.",
+    )
     log: LogSettings = Field(default=LogSettings(), description="Logging.")
     kafka: KafkaSettings = Field(default=KafkaSettings(), description="The broker.")
     database: DatabaseSettings = Field(default=DatabaseSettings(), description="The database.")

@@ -22,6 +22,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.core.diagnostics import Document, Problem, load_yaml
+from engine.edge.masking import mask_text
 from engine.edge.settings import Settings
 
 Key = tuple[str, ...]
@@ -134,7 +135,9 @@ def parse_set(text: str) -> tuple[str, str, str]:
     """A `--set key=value` as (flag, dotted key, text); raises `SettingsError` when there is no `=`."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise SettingsError([], [f"--set {text}: must be KEY=VALUE, for example --set kafka.url=kafka://host:9092"])
+        raise SettingsError(
+            [], [f"--set {mask_text(text)}: must be KEY=VALUE, for example --set kafka.url=kafka://host:9092"]
+        )
     return f"--set {key}", key, value
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from engine.actions import Action, Environment, HttpHost, Plan, load_actions
 from engine.core.messages import Target
+from engine.edge.masking import MASK
 
 ACTIONS = load_actions()
 
@@ -139,9 +140,9 @@ async def test_a_plan_is_data_and_changes_nothing(action: Action, environment: E
 async def test_a_check_is_an_answer_and_changes_nothing(
     action: Action, environment: Environment, systems: Systems
 ) -> None:
-    check = await action.verify(
-        environment, Target(action.target_kind, "main"), action.decode_params(GOOD[action.name])
-    )
+    target, params = Target(action.target_kind, "main"), action.decode_params(GOOD[action.name])
+    plan = await action.plan(environment, target, params)
+    check = await action.verify(environment, target, params, plan)
     assert check.state in ("yes", "no")
     assert check.why
     assert systems.changes == 0
@@ -157,7 +158,8 @@ def test_an_environment_shows_no_secrets() -> None:
     )
     assert "secret-token" not in repr(env)
     assert "pa55" not in repr(env)
-    assert env.redact("Bearer secret-token at postgresql://u:pa55@h/d") == "Bearer *** at postgresql://u:***@h/d"
+    said = "Bearer secret-token at postgresql://u:pa55@h/d, and pa55, and http://x:y/z#w@h"
+    assert env.redact(said) == f"Bearer {MASK} at postgresql://u:{MASK}@h/d, and {MASK}, and http://x:{MASK}@h"
     assert env.allows(Target("http", "main"))
     assert not env.allows(Target("postgres", "main"))
     assert not env.allows(Target("docker", "main"))

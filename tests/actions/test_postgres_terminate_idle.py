@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -79,12 +80,12 @@ async def test_idle_connections_of_the_role_end_and_all_others_stay(server: Serv
     ]
     plan = await ACTION.plan(env, TARGET, params())
     assert sorted(change["pid"] for change in plan.changes) == sorted(idle)
-    assert (await ACTION.verify(env, TARGET, params())).state == "no"
+    assert (await ACTION.verify(env, TARGET, params(), plan)).state == "no"
     result = await ACTION.run(env, TARGET, params(), plan)
     assert (result.status, result.detail["terminated"]) == ("done", 3)
     assert await server.alive(*idle) == [False] * 3
     assert await server.alive(*spared) == [True] * 3
-    assert (await ACTION.verify(env, TARGET, params())).state == "yes"
+    assert (await ACTION.verify(env, TARGET, params(), plan)).state == "yes"
 
 
 @pytest.mark.parametrize("role", ["boss", "replicator", "postgres"])
@@ -98,8 +99,9 @@ async def test_superusers_and_replication_are_left_alone_even_if_named(
 
 async def test_who_is_not_idle_for_long_enough_stays(server: Server, env: Environment) -> None:
     await server.connect("app")
-    assert (await ACTION.plan(env, TARGET, params(minutes=10))).changes == []
-    assert (await ACTION.verify(env, TARGET, params(minutes=10))).state == "yes"
+    plan = await ACTION.plan(env, TARGET, params(minutes=10))
+    assert plan.changes == []
+    assert (await ACTION.verify(env, TARGET, params(minutes=10), plan)).state == "yes"
 
 
 async def test_no_more_than_the_maximum_end_the_longest_idle_first(server: Server, env: Environment) -> None:
@@ -107,8 +109,42 @@ async def test_no_more_than_the_maximum_end_the_longest_idle_first(server: Serve
     plan = await ACTION.plan(env, TARGET, params(max_count=2))
     await ACTION.run(env, TARGET, params(max_count=2), plan)
     assert await server.alive(*pids) == [False, False, True, True]
-    check = await ACTION.verify(env, TARGET, params(max_count=2))
-    assert (check.state, check.why) == ("no", "2 idle connections left")
+    check = await ACTION.verify(env, TARGET, params(max_count=2), plan)
+    why = "of 2 planned connections 2 are gone, 0 in use again, 0 still idle"
+    assert (check.state, check.why) == ("yes", why), "the others were not to end"
+
+
+async def test_a_planned_backend_that_is_used_again_is_left_and_is_no_failure(server: Server, env: Environment) -> None:
+    used, _ = [await server.connect("app") for _ in range(2)]
+    plan = await ACTION.plan(env, TARGET, params())
+    async with used.transaction():
+        await ACTION.run(env, TARGET, params(), plan)
+        check = await ACTION.verify(env, TARGET, params(), plan)
+    why = "of 2 planned connections 1 are gone, 1 in use again, 0 still idle"
+    assert (check.state, check.why) == ("yes", why)
+
+
+async def test_a_backend_that_took_over_a_process_id_is_not_one_of_the_plan(server: Server, env: Environment) -> None:
+    await server.connect("app")
+    plan = await ACTION.plan(env, TARGET, params())
+    before = [{**change, "backend_start_us": change["backend_start_us"] - 1} for change in plan.changes]
+    assert (await ACTION.verify(env, TARGET, params(), Plan("", before))).state == "yes"
+    assert (await ACTION.verify(env, TARGET, params(), None)).state == "unknown"
+
+
+async def test_a_pause_stops_between_two_backends(server: Server, env: Environment) -> None:
+    pids = [(await server.connect("app")).get_server_pid() for _ in range(3)]
+    answers = iter([False, True])
+
+    async def paused() -> bool:
+        return next(answers)
+
+    env = dataclasses.replace(env, paused=paused)
+    plan = await ACTION.plan(env, TARGET, params())
+    result = await ACTION.run(env, TARGET, params(), plan)
+    assert (result.status, result.reason) == ("failed", "paused")
+    assert result.detail == {"terminated": 1, "pids": pids[:1], "of": 3}
+    assert await server.alive(*pids) == [False, True, True]
 
 
 async def test_each_backend_is_looked_at_again_before_it_ends(server: Server, env: Environment) -> None:
@@ -140,11 +176,11 @@ async def test_a_role_that_may_not_see_does_not_report_that_all_is_well(server: 
     await server.connect("app")
     with pytest.raises(PermissionError, match="pg_read_all_stats"):
         await ACTION.plan(env, Target("postgres", "weak"), params())
-    check = await ACTION.verify(env, Target("postgres", "weak"), params())
+    check = await ACTION.verify(env, Target("postgres", "weak"), params(), Plan("", []))
     assert (check.state, "pg_read_all_stats" in check.why) == ("unknown", True)
 
 
 async def test_a_database_that_is_away_is_unknown_and_not_healthy(env: Environment) -> None:
-    check = await ACTION.verify(env, Target("postgres", "away"), params())
+    check = await ACTION.verify(env, Target("postgres", "away"), params(), Plan("", []))
     assert check.state == "unknown"
     assert "pa55" not in check.why

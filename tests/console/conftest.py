@@ -9,7 +9,17 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from engine.console.model import AlertNow, Approval, Decision, DecisionRefusedError, Incident, IncidentDetail, Pause
+from engine.console.model import (
+    AlertNow,
+    Approval,
+    Decision,
+    DecisionRefusedError,
+    Incident,
+    IncidentDetail,
+    OperatorKind,
+    OperatorRefusedError,
+    Pause,
+)
 from engine.console.server import Console
 
 NOW_MS = 1_800_000_000_000
@@ -48,6 +58,7 @@ class MemoryStore:
     known: dict[int, IncidentDetail] = field(default_factory=dict)
     waiting: list[Approval] = field(default_factory=list)
     decisions: list[tuple[str, Decision]] = field(default_factory=list)
+    said: list[tuple[int, str, str, str, int]] = field(default_factory=list)
     switch: Pause = field(default_factory=lambda: Pause(False))
 
     def add(self, incident: Incident, **parts) -> None:
@@ -67,11 +78,17 @@ class MemoryStore:
     async def approvals(self) -> list[Approval]:
         return self.waiting
 
-    async def decide(self, command: str, decision: Decision, now_ms: int) -> None:
+    async def operator(self, number: int, kind: OperatorKind, by: str, text: str, now_ms: int) -> None:
+        if number not in self.known:
+            raise OperatorRefusedError(f"there is no incident {number}")
+        self.said.append((number, kind, by, text, now_ms))
+
+    async def decide(self, command: str, decision: Decision, now_ms: int) -> Approval:
         found = [waiting for waiting in self.waiting if waiting.command == command]
         if not found or found[0].body_sha256 != decision.body_sha256 or now_ms >= found[0].expires_ms:
             raise DecisionRefusedError("it does not count")
         self.decisions.append((command, decision))
+        return found[0]
 
     async def pause(self) -> Pause:
         return self.switch

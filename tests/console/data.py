@@ -14,6 +14,7 @@ from engine.response.model import (
     IncidentState,
     Investigate,
     Note,
+    Notice,
     PostgresQuery,
     RequestApproval,
 )
@@ -78,6 +79,8 @@ async def fill(database: Database) -> None:
         trigger="f1",
         alerts={"f1": ALERT},
         step="restart",
+        acknowledged_by="bob",
+        acknowledged_ms=OPENED_MS + 30_000,
         awaiting=Awaiting("approval", EXPIRES_MS, question),
         evidence={"failures": found},
         actions=[taken],
@@ -91,6 +94,8 @@ async def fill(database: Database) -> None:
         for note in notes:
             await incidents.write_note(conn, 1, note, note.at_ms)
         await incidents.write_evidence(conn, asked, found)
+        told = Notice("n1", 1, "notify", ("lead", "devops"), "P0", "Bridge refuses messages")
+        await incidents.write_notice(conn, told, OPENED_MS + 4_000)
         await incidents.write_question(conn, question, OPENED_MS + 3_000)
         over = IncidentState(
             id=2,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from engine.console.model import AlertNow, CommandView, Evidence, Pause, TimelineEntry
+from engine.console.model import AlertNow, CommandView, Evidence, NoticeView, Pause, TimelineEntry
 from tests.console.conftest import NOW_MS, make_approval, make_incident
 
 HOSTILE = "<script>alert(1)</script>"
@@ -44,12 +44,19 @@ async def test_an_incident_page_shows_timeline_evidence_commands_and_the_questio
             Evidence("keys", NOW_MS, note="no rows"),
         ],
         commands=[CommandView("c0", "reload", "http.request", "http:bridge", {}, "succeeded", "k-7 loaded", NOW_MS)],
-        approvals=[make_approval()],
+        approvals=[make_approval(question="Restart Bridge?")],
+        notices=[NoticeView(NOW_MS, "escalate", "P1", ["lead"], "nothing helped")],
+        acknowledged_by="bob",
+        waits_for="a person's decision",
+        waits_until_ms=NOW_MS + 60_000,
     )
     status, html = await site.get("/incidents/7")
     assert status == 200
     for text in ("#7 SignatureFailures", "fires, value 17", "k-7</td>", "no rows", "k-7 loaded", "expires in"):
         assert text in html
+    for text in ("Restart Bridge?", "http.request on http:bridge", "ab" * 6, "Acknowledged by <strong>bob", "to lead:"):
+        assert text in html
+    assert re.search(r"Waits for <strong>a person&#39;s decision</strong>, until [0-9: -]+ UTC", html)
 
 
 async def test_text_from_events_is_escaped_everywhere(site):
@@ -58,7 +65,10 @@ async def test_text_from_events_is_escaped_everywhere(site):
         timeline=[TimelineEntry(NOW_MS, HOSTILE, HOSTILE)],
         evidence=[Evidence(HOSTILE, NOW_MS, HOSTILE, [HOSTILE], [[HOSTILE]], HOSTILE)],
         commands=[CommandView("c", HOSTILE, "a", HOSTILE, {"q": HOSTILE}, "failed", HOSTILE, NOW_MS)],
-        approvals=[make_approval(params={"q": f'"{HOSTILE}'}, command='"><script>alert(1)</script>')],
+        notices=[NoticeView(NOW_MS, HOSTILE, HOSTILE, [HOSTILE], HOSTILE)],
+        acknowledged_by=HOSTILE,
+        waits_for=HOSTILE,
+        approvals=[make_approval(question=HOSTILE, params={"q": f'"{HOSTILE}'}, command='"><script>alert(1)</script>')],
     )
     site.store.waiting = site.store.known[7].approvals
     site.alerts.append(AlertNow(HOSTILE, "firing", HOSTILE, {"user": HOSTILE}, HOSTILE, NOW_MS))
@@ -198,6 +208,45 @@ class TestDecidingOnThePage:
         async with asked.client.post("/resume", data=form, allow_redirects=False) as response:
             assert response.status == 303
         assert not asked.store.switch.paused
+
+
+class TestTellingTheResponder:
+    @pytest.mark.parametrize(("kind", "text"), [("acknowledge", ""), ("close", "a drill"), ("note", "see ticket 7")])
+    async def test_a_click_is_handed_on_with_its_name(self, asked, kind, text):
+        form = {**await form_of(asked), "text": text}
+        async with asked.client.post(f"/incidents/7/{kind}", data=form, allow_redirects=False) as response:
+            assert (response.status, response.headers["Location"]) == (303, "/incidents/7")
+        assert asked.store.said == [(7, kind, "ada", text, NOW_MS)]
+
+    @pytest.mark.parametrize(
+        ("path", "changes", "status"),
+        [
+            ("7/acknowledge", {"csrf": "0" * 64}, 403),
+            ("7/acknowledge", {"by": " "}, 400),
+            ("7/close", {"text": " "}, 400),
+            ("7/note", {}, 400),
+            ("8/acknowledge", {}, 409),
+            ("7/delete", {}, 404),
+        ],
+    )
+    async def test_anything_else_says_nothing(self, asked, path, changes, status):
+        form = {**await form_of(asked), **changes}
+        async with asked.client.post(f"/incidents/{path}", data=form, allow_redirects=False) as response:
+            assert response.status == status
+        assert asked.store.said == []
+
+    @pytest.mark.parametrize(
+        ("path", "body", "status"),
+        [
+            ("7/close", {"by": "ada", "text": "a drill"}, 200),
+            ("7/close", {"by": "ada"}, 400),
+            ("8/acknowledge", {"by": "ada"}, 409),
+        ],
+    )
+    async def test_the_same_as_json(self, asked, path, body, status):
+        async with asked.client.post(f"/api/incidents/{path}", json=body) as response:
+            assert response.status == status
+        assert len(asked.store.said) == (status == 200)
 
 
 class TestJsonApi:

@@ -40,6 +40,11 @@ async def test_an_incident_comes_with_timeline_evidence_commands_and_its_questio
     assert [(one.step, one.status, one.reason) for one in detail.commands] == [("reload", "succeeded", "HTTP 200")]
     [question] = detail.approvals
     assert (question.command, question.target, question.expires_ms) == ("restart-id", "http:bridge", EXPIRES_MS)
+    assert question.question == "Restart Bridge?"
+    assert (detail.acknowledged_by, detail.acknowledged_ms) == ("bob", OPENED_MS + 30_000)
+    assert (detail.waits_for, detail.waits_until_ms) == ("a person's decision about a command", EXPIRES_MS)
+    assert [(notice.kind, notice.told) for notice in detail.notices] == [("notify", ["lead", "devops"])]
+    assert (await store.incident(2)).waits_for == ""
 
 
 async def test_an_unknown_number_is_none(store):
@@ -61,8 +66,12 @@ async def test_a_decision_is_stored_with_name_and_reason_and_only_once(store, da
     assert await store.approvals() == []
     shown = [entry.text for entry in (await store.incident(1)).timeline]
     assert "looks right (by ada)" in shown
+    again = await store.decide("restart-id", decision, NOW_MS)
+    assert again.command == "restart-id", "a retry is not an error, and writes nothing"
+    assert [entry.text for entry in (await store.incident(1)).timeline] == shown
+    other = Decision(approve=False, by="ada", body_sha256=question.body_sha256)
     with pytest.raises(DecisionRefusedError, match="it was decided already"):
-        await store.decide("restart-id", decision, NOW_MS)
+        await store.decide("restart-id", other, NOW_MS)
 
 
 @pytest.mark.parametrize(

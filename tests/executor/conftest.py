@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import asyncpg
 import httpx
@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from engine.actions import Environment, HttpHost, load_actions
+from engine.actions import Action, Environment, HttpHost, load_actions
 from engine.core.messages import Command, SignedCommand, Target, encode
 from engine.edge.database import Database, url_of
 from engine.edge.executor import Executor, ExecutorSettings, Mode
@@ -47,8 +47,11 @@ class ManualClock:
         for _, woken in due:
             woken.set()
 
-    async def until_somebody_sleeps(self) -> None:
-        while not self._sleepers:
+    def monotonic_s(self) -> float:
+        return self.ms / 1000
+
+    async def until_sleepers(self, count: int = 1) -> None:
+        while len(self._sleepers) < count:
             self._changed.clear()
             await self._changed.wait()
 
@@ -71,6 +74,7 @@ class OpenClaw:
         app.router.add_route("*", "/moved", self._moved)
         app.router.add_route("*", "/huge", self._huge)
         app.router.add_route("*", "/echo", self._echo)
+        app.router.add_post("/proxy", self._proxy)
         return app
 
     async def _block(self, request: web.Request) -> web.Response:
@@ -92,6 +96,11 @@ class OpenClaw:
 
     async def _huge(self, request: web.Request) -> web.Response:
         return web.Response(text="x" * 3_000_000)
+
+    async def _proxy(self, request: web.Request) -> web.Response:
+        """Hands on, and then does not wait for the answer."""
+        self.blocked.append((await request.json())["user_id"])
+        return web.Response(status=504, text="gateway timeout " + "x" * 500)
 
     async def _echo(self, request: web.Request) -> web.Response:
         return web.Response(text=f"you sent {request.headers.get('Authorization')}")
@@ -137,13 +146,23 @@ MakeExecutor = Callable[..., Executor]
 @pytest.fixture
 def make_executor(database: Database, environment: Environment, clock: ManualClock) -> MakeExecutor:
     def make(
-        name: str = "one", mode: Mode = "auto", allow: tuple[str, ...] = ("http.request", "postgres.terminate_idle")
+        name: str = "one",
+        mode: Mode = "auto",
+        allow: tuple[str, ...] = ("http.request", "postgres.terminate_idle"),
+        db: Database = database,
+        actions: Mapping[str, Action] | None = None,
     ) -> Executor:
         settings = ExecutorSettings(name, frozenset(allow), lambda command, destructive: mode, lease_ms=LEASE_MS)
         keys = signing.public_keys(KEY.public_key())
-        return Executor(database, settings, keys, load_actions(), environment, clock)
+        return Executor(db, settings, keys, actions or load_actions(), environment, clock, clock.monotonic_s)
 
     return make
+
+
+async def end_leases(database: Database) -> None:
+    """Let every lease be over by the database's clock, as when its time has passed."""
+    async with database.connection() as conn:
+        await conn.execute("update claims set lease_ms = 0 where outcome is null")
 
 
 def block(user: str = "mallory", **changes: object) -> Command:

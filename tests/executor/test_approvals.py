@@ -89,6 +89,29 @@ async def test_a_decision_is_final(database: Database) -> None:
         assert await approvals.approved_for(conn, signed(block()), "block-mallory", START_MS) == "approval_denied"
 
 
+@pytest.mark.parametrize(
+    ("decision", "by", "seen", "reason"),
+    [
+        ("approved", "ada", None, "accepted"),
+        ("approved", "bob", None, "already_decided"),
+        ("denied", "ada", None, "already_decided"),
+        ("approved", "ada", "0" * 64, "already_decided"),
+    ],
+)
+async def test_the_same_decision_again_by_the_same_person_is_no_error_and_no_second_row(
+    database: Database, decision: approvals.Decision, by: str, seen: str | None, reason: str
+) -> None:
+    await ask(database)
+    async with database.transaction() as conn:
+        first = await approvals.decide(conn, "block-mallory", "approved", by="ada", now_ms=START_MS)
+        again = await approvals.decide(conn, "block-mallory", decision, by=by, now_ms=END_MS, seen_sha256=seen)
+        kinds = [row.kind for row in await audit.rows(conn)]
+    assert (again.reason, again.repeated) == (reason, reason == "accepted")
+    assert again.approval == first.approval, "the first one stands, also after its time"
+    assert kinds[:2] == ["approval.requested", "approval.approved"]
+    assert kinds[2:] == ([] if reason == "accepted" else ["approval.refused"])
+
+
 async def test_a_command_altered_in_the_database_cannot_be_approved(database: Database) -> None:
     await ask(database)
     async with database.transaction() as conn:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import signal
 import sys
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
+from engine.actions import Plan, Result, load_actions
 from engine.core.messages import Outcome
 from engine.edge import audit, claims
-from engine.edge.database import Database
+from engine.edge.database import Database, connect_pool
 from engine.response import signing
-from tests.executor.conftest import KEY, LEASE_MS, MakeExecutor, ManualClock, OpenClaw, block, message, signed
+from tests.executor.conftest import (
+    KEY,
+    LEASE_MS,
+    MakeExecutor,
+    ManualClock,
+    OpenClaw,
+    block,
+    end_leases,
+    message,
+    signed,
+)
 
 
 async def kinds(database: Database) -> list[str]:
@@ -53,8 +68,7 @@ async def test_two_executors_at_once_on_one_command_call_once(
     openclaw.gate.set()
     first = await one
     while not two.done():
-        clock.advance(250)
-        await asyncio.sleep(0)
+        await clock_tick(clock)
     assert same(first, two.result())
     assert openclaw.calls == ["POST"]
 
@@ -70,8 +84,8 @@ async def test_ten_executors_at_the_same_moment_call_once(
 
 
 async def clock_tick(clock: ManualClock) -> None:
-    clock.advance(1)
-    await asyncio.sleep(0)
+    clock.advance(10)
+    await asyncio.sleep(0.001)
 
 
 async def test_two_commands_on_one_target_run_one_after_the_other(
@@ -110,7 +124,7 @@ async def test_a_crash_after_the_call_is_inconclusive_with_what_the_check_says_n
     make_executor: MakeExecutor, openclaw: OpenClaw, clock: ManualClock, database: Database
 ) -> None:
     await abandon_while_calling(make_executor, openclaw)
-    clock.advance(LEASE_MS)
+    await end_leases(database)
     outcome = await make_executor("next").execute(message(block()))
     assert outcome is not None
     assert (outcome.status, outcome.reason) == ("inconclusive", "executor_lost")
@@ -122,10 +136,8 @@ async def test_a_crash_after_the_call_is_inconclusive_with_what_the_check_says_n
 async def test_a_crash_between_claim_and_call_is_inconclusive_too_and_never_called(
     make_executor: MakeExecutor, openclaw: OpenClaw, clock: ManualClock, database: Database
 ) -> None:
-    now_ms = clock.now_ms()
     async with database.transaction() as conn:
-        assert await claims.take(conn, block(), signed(block()).body, "dead", now_ms, now_ms + LEASE_MS) is not None
-    clock.advance(LEASE_MS)
+        assert await claims.take(conn, block(), signed(block()).body, "dead", clock.now_ms(), 0) is not None
     outcome = await make_executor("next").execute(message(block()))
     assert outcome is not None
     assert outcome.status == "inconclusive"
@@ -139,7 +151,7 @@ async def test_a_crash_before_the_claim_leaves_the_command_to_the_next(
     async with database.connection() as conn:
         undone = conn.transaction()
         await undone.start()
-        assert await claims.take(conn, block(), "{}", "dead", 0, 2**50) is not None
+        assert await claims.take(conn, block(), "{}", "dead", 0, LEASE_MS) is not None
         await undone.rollback()
     outcome = await make_executor("next").execute(message(block()))
     assert outcome is not None
@@ -147,15 +159,17 @@ async def test_a_crash_before_the_claim_leaves_the_command_to_the_next(
 
 
 async def test_while_the_lease_of_a_silent_executor_lasts_others_wait(
-    make_executor: MakeExecutor, openclaw: OpenClaw, clock: ManualClock
+    make_executor: MakeExecutor, openclaw: OpenClaw, clock: ManualClock, database: Database
 ) -> None:
     await abandon_while_calling(make_executor, openclaw)
     waiting = asyncio.create_task(make_executor("next").execute(message(block())))
     for _ in range(20):
-        await clock.until_somebody_sleeps()
+        await clock.until_sleepers()
         clock.advance(250)
     assert not waiting.done()
-    clock.advance(LEASE_MS)
+    await end_leases(database)
+    await clock.until_sleepers()
+    clock.advance(250)
     outcome = await waiting
     assert outcome is not None
     assert outcome.status == "inconclusive"
@@ -163,10 +177,10 @@ async def test_while_the_lease_of_a_silent_executor_lasts_others_wait(
 
 
 async def test_a_dead_executor_does_not_hold_its_target_for_ever(
-    make_executor: MakeExecutor, openclaw: OpenClaw, clock: ManualClock
+    make_executor: MakeExecutor, openclaw: OpenClaw, database: Database
 ) -> None:
     await abandon_while_calling(make_executor, openclaw)
-    clock.advance(LEASE_MS)
+    await end_leases(database)
     outcome = await make_executor("next").execute(message(block("eve")))
     assert outcome is not None
     assert outcome.status == "succeeded"
@@ -176,12 +190,12 @@ async def test_a_dead_executor_does_not_hold_its_target_for_ever(
 
 
 async def test_recovery_concludes_what_the_dead_left(
-    make_executor: MakeExecutor, openclaw: OpenClaw, clock: ManualClock
+    make_executor: MakeExecutor, openclaw: OpenClaw, database: Database
 ) -> None:
     await abandon_while_calling(make_executor, openclaw)
     executor = make_executor("next")
     assert await executor.recover() == [], "the lease still lasts"
-    clock.advance(LEASE_MS)
+    await end_leases(database)
     recovered = await executor.recover()
     assert [outcome.status for outcome in recovered] == ["inconclusive"]
     assert await executor.execute(message(block())) == recovered[0]
@@ -194,9 +208,9 @@ async def test_the_lease_is_kept_while_an_action_takes_long(
     running = asyncio.create_task(make_executor("slow").execute(message(block())))
     await openclaw.arrived.wait()
     for _ in range(10):
-        await clock.until_somebody_sleeps()
+        await clock.until_sleepers(2)  # the renewal, and the watch over its end
         clock.advance(LEASE_MS // 3)
-    await clock.until_somebody_sleeps()
+    await clock.until_sleepers(2)
     assert await make_executor("other").recover() == []
     openclaw.gate.set()
     outcome = await running
@@ -214,7 +228,7 @@ async def test_who_lost_the_lease_cannot_write_success(
     openclaw.gate.clear()
     slow = asyncio.create_task(make_executor("slow").execute(message(block())))
     await openclaw.arrived.wait()
-    clock.ms += LEASE_MS + 1  # the slow one does not notice: as if its process had been stopped
+    await end_leases(database)  # the slow one does not notice: as if its process had been stopped
     [concluded] = await make_executor("other").recover()
     openclaw.gate.set()
     outcome = await slow
@@ -231,11 +245,87 @@ async def test_a_lost_lease_stops_the_work(
     openclaw.gate.clear()
     slow = asyncio.create_task(make_executor("slow").execute(message(block())))
     await openclaw.arrived.wait()
-    await clock.until_somebody_sleeps()
-    clock.ms += LEASE_MS + 1
+    await clock.until_sleepers(2)
+    await end_leases(database)
     [concluded] = await make_executor("other").recover()
-    clock.advance(0)  # now its renewal wakes up and finds the lease lost
+    clock.advance(LEASE_MS // 3)  # now its renewal wakes up and finds the lease lost
     assert await slow == concluded
+
+
+@contextlib.asynccontextmanager
+async def small_database(database: Database) -> AsyncIterator[Database]:
+    """The same database over one connection: who takes it cuts all others off."""
+    pool = await connect_pool(database.url, 1)
+    yield Database(database.url, pool)
+    pool.terminate()
+
+
+async def test_who_is_cut_off_from_the_database_stops_before_another_takes_its_target(
+    make_executor: MakeExecutor, openclaw: OpenClaw, clock: ManualClock, database: Database
+) -> None:
+    """
+    slow:   claim -- run ---- no database ------ end of its lease: cancelled                     -> inconclusive
+    other:                                                  lease over -> inconclusive, eve runs
+    """
+    started, stopped = asyncio.Event(), asyncio.Event()
+
+    async def run(*_: object) -> Result:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+            return Result("done", "never", {})
+        finally:
+            stopped.set()
+
+    endless = {"http.request": dataclasses.replace(load_actions()["http.request"], run=run)}
+    async with small_database(database) as narrow, asyncio.timeout(20):
+        slow = asyncio.create_task(make_executor("slow", db=narrow, actions=endless).execute(message(block())))
+        await started.wait()
+        await clock.until_sleepers(2)
+        async with narrow.pool.acquire():
+            clock.advance(LEASE_MS // 3)  # its renewal waits for the database now, and goes on waiting
+            await asyncio.sleep(0)
+            assert not stopped.is_set()
+            clock.advance(LEASE_MS * 2 // 3 - 1)
+            await stopped.wait()
+            await end_leases(database)
+            outcome = await make_executor("other").execute(message(block("eve")))
+        lost = await slow
+    assert outcome is not None
+    assert lost is not None
+    assert (outcome.status, openclaw.blocked) == ("succeeded", ["eve"])
+    assert (lost.status, lost.reason) == ("inconclusive", "executor_lost")
+    assert "command.fenced" in await kinds(database)
+
+
+async def test_who_was_held_up_between_claim_and_run_does_not_run(
+    make_executor: MakeExecutor, openclaw: OpenClaw, clock: ManualClock, database: Database
+) -> None:
+    action = load_actions()["http.request"]
+
+    async def plan(*args: Any) -> Plan:
+        await clock.until_sleepers(2)
+        clock.ms += LEASE_MS  # and nobody is woken: the process stood still
+        return await action.plan(*args)
+
+    late = {"http.request": dataclasses.replace(action, plan=plan)}
+    running = asyncio.create_task(make_executor("late", actions=late).execute(message(block())))
+    while not running.done() and "command.fenced" not in await kinds(database):  # noqa: ASYNC110  # rows tell nobody
+        await asyncio.sleep(0.001)
+    await end_leases(database)
+    while not running.done():
+        await clock_tick(clock)
+    outcome = running.result()
+    assert outcome is not None
+    assert (outcome.status, openclaw.calls) == ("inconclusive", [])
+
+
+async def test_a_lease_is_counted_by_the_databases_clock(
+    make_executor: MakeExecutor, openclaw: OpenClaw, clock: ManualClock
+) -> None:
+    await abandon_while_calling(make_executor, openclaw)
+    clock.ms += 1000 * LEASE_MS
+    assert await make_executor("of another time").recover() == []
 
 
 CHILD = """
@@ -273,7 +363,7 @@ async def test_sigkill_between_claim_and_outcome_never_calls_twice(
     child.send_signal(signal.SIGKILL)
     await child.wait()
     openclaw.gate.set()
-    clock.ms = 2**51  # well after the lease, on any clock
+    await end_leases(database)
     outcome = await make_executor("next").execute(message(command))
     assert outcome is not None
     assert (outcome.status, outcome.reason) == ("inconclusive", "executor_lost")
