@@ -256,7 +256,7 @@ async def demo(out: Path, options: Options) -> int:
     os.environ["AUREUS_ADMIN_TOKEN"] = token
     bundle = out / "demo.sentinel"
     async with AsyncExitStack() as stack:
-        broker = kafka_url or "embedded, forgets everything at the end"
+        broker = options.kafka_url or "embedded, forgets everything at the end"
         screen.say("start", f"PostgreSQL, Kafka ({broker}), every role of Sentinel, and the Aureus stack")
         database = await stack.enter_async_context(open_database(None, out / "state"))
         databases = {name: await database.create_database(name) for name in ("aureus_os", "bridge")}
