@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncpg
 import msgspec
-from msgspec import Struct
 
 from engine.core.messages import Command, Outcome, SignedCommand, encode
-from engine.edge import approvals, audit
+from engine.edge import approvals, audit, claims
+from engine.response.commands import describe
 from engine.response.guardrails import Past
 from engine.response.model import (
     Decision,
@@ -16,30 +16,17 @@ from engine.response.model import (
     Investigate,
     Note,
     Notice,
+    Operated,
     RequestApproval,
     Send,
     WithdrawApproval,
 )
 from engine.response.record import CommandRow, EvidenceRow, IncidentRecord
+from engine.response.words import cleaned
 
 HISTORY_MS = 24 * 3_600_000
 _RESPONDERS = 0x5E47_1E57  # any constant of ours: turns of all responders happen one after the other
 _decode_state = msgspec.json.Decoder(IncidentState).decode
-
-
-class IncidentRow(Struct, frozen=True):
-    """One line of a list of incidents."""
-
-    id: int
-    runbook: str
-    title: str
-    status: str
-    priority: str
-    severity: str
-    opened_ms: int
-    updated_ms: int
-    resolved_ms: int | None
-    waits: str
 
 
 async def serialise(conn: asyncpg.Connection) -> None:
@@ -116,10 +103,17 @@ async def write_question(conn: asyncpg.Connection, effect: RequestApproval | Wit
     if isinstance(effect, RequestApproval):
         body = encode(effect.command).decode()
         await approvals.request(conn, body, now_ms=now_ms, expires_ms=effect.expires_ms, by="responder")
-    else:
-        found = await approvals.find(conn, effect.command, lock=True)
-        if found is not None and found.state == "waiting" and now_ms < found.expires_ms:
-            await approvals.decide(conn, effect.command, "denied", by=f"responder ({effect.reason})", now_ms=now_ms)
+        return
+    found = await approvals.find(conn, effect.command, lock=True)
+    if found is None:
+        return
+    if found.state == "waiting" and now_ms < found.expires_ms:
+        await approvals.decide(conn, effect.command, "denied", by=f"responder ({effect.reason})", now_ms=now_ms)
+    elif found.state == "approved":
+        # Whoever agreed has to hear that it came to nothing.
+        text = f"{describe(found.decoded())}: approved by {found.decided_by}, and not sent: {effect.reason}"
+        data: dict[str, object] = {"by": found.decided_by, "reason": effect.reason}
+        await write_note(conn, found.incident, Note("command.not_sent", text, now_ms, data, effect.command), now_ms)
 
 
 async def write_command(conn: asyncpg.Connection, command: Command, attempt: int, signed: SignedCommand) -> None:
@@ -140,6 +134,18 @@ async def write_command(conn: asyncpg.Connection, command: Command, attempt: int
     )
 
 
+async def outcome_of(conn: asyncpg.Connection, command: str) -> tuple[int, Outcome] | None:
+    """The incident of a command that was sent, and the outcome that its executor wrote down; None without one.
+
+    The topic `outcomes` is not signed, so a message on it is believed only as far as the database says the same.
+    """
+    incident = await conn.fetchval("select incident from commands where command = $1", command)
+    claim = await claims.find(conn, command) if incident is not None else None
+    if claim is None or claim.outcome is None:
+        return None
+    return incident, cleaned(claim.outcome)
+
+
 async def write_outcome(conn: asyncpg.Connection, outcome: Outcome) -> None:
     """Note what became of a command; the first word counts."""
     await conn.execute(
@@ -150,6 +156,20 @@ async def write_outcome(conn: asyncpg.Connection, outcome: Outcome) -> None:
         outcome.reason,
         outcome.finished_ms,
     )
+
+
+async def undone_operations(conn: asyncpg.Connection) -> list[tuple[int, int, Operated]]:
+    """What people asked for and what is not applied yet, oldest first: (number, incident, event)."""
+    rows = await conn.fetch(
+        "select seq, incident, kind, by_name, text from operator_events where done_ms is null order by seq limit 100"
+    )
+    return [(row["seq"], row["incident"], Operated(row["kind"], row["by_name"], row["text"])) for row in rows]
+
+
+async def mark_operated(conn: asyncpg.Connection, seq: int, now_ms: int) -> bool:
+    """Note that something a person asked for is being applied; False when it was applied before."""
+    query = "update operator_events set done_ms = $2 where seq = $1 and done_ms is null returning seq"
+    return await conn.fetchval(query, seq, now_ms) is not None
 
 
 async def write_notice(conn: asyncpg.Connection, notice: Notice, now_ms: int) -> None:
@@ -197,17 +217,6 @@ async def history(conn: asyncpg.Connection, now_ms: int) -> tuple[Past, ...]:
         now_ms - HISTORY_MS,
     )
     return tuple(Past(**dict(row)) for row in rows)
-
-
-async def list_incidents(conn: asyncpg.Connection, *, only_open: bool = False, limit: int = 100) -> list[IncidentRow]:
-    """Incidents, newest first."""
-    rows = await conn.fetch(
-        "select id, runbook, title, status, priority, severity, opened_ms, updated_ms, resolved_ms, waits "
-        "from incidents where ($1 = false or status = 'open') order by id desc limit $2",
-        only_open,
-        limit,
-    )
-    return [IncidentRow(**dict(row)) for row in rows]
 
 
 async def record(conn: asyncpg.Connection, incident: int) -> IncidentRecord | None:

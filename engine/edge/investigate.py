@@ -19,6 +19,7 @@ import msgspec
 from engine.actions import HttpHost
 from engine.edge.database import masked
 from engine.response.model import Evidence, HttpGet, Investigate, PostgresQuery, PromqlQuery
+from engine.response.words import cleaned, span, without_nul
 
 _MAX_BYTES = 256 * 1024
 _CONNECT_TIMEOUT_S = 5.0
@@ -49,15 +50,16 @@ class Investigator:
         try:
             async with asyncio.timeout(asked.timeout_ms / 1000):
                 found = await self._ask(asked, now_ms)
+            if len(msgspec.json.encode(found)) > _MAX_BYTES:
+                raise InvestigationError(f"the answer is longer than {_MAX_BYTES // 1024} KiB")
+            return cleaned(found)
         except TimeoutError:
-            return Evidence(False, now_ms, error=f"no answer within {asked.timeout_ms} ms")
+            why = f"no answer within {span(asked.timeout_ms)}"
         except InvestigationError as error:
-            return Evidence(False, now_ms, error=str(error))
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, httpx.HTTPError) as error:
-            return Evidence(False, now_ms, error=masked(f"{type(error).__name__}: {error}"))
-        if len(msgspec.json.encode(found)) > _MAX_BYTES:
-            return Evidence(False, now_ms, error=f"the answer is longer than {_MAX_BYTES // 1024} KiB")
-        return found
+            why = str(error)
+        except Exception as error:  # drivers and decoders raise what they like; not knowing must never hang an incident
+            why = masked(f"{type(error).__name__}: {error}")
+        return Evidence(False, now_ms, error=without_nul(why))
 
     async def _ask(self, asked: Investigate, now_ms: int) -> Evidence:
         query = asked.query

@@ -45,6 +45,7 @@ from engine.response.model import (
 )
 from engine.response.signing import sign_body
 from engine.response.steps import Actions, Runbook, group_key, route
+from engine.response.words import cleaned
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +95,7 @@ class Responder:
 
     async def on_transition(self, transition: Transition) -> None:
         """An alert changed. Pending and inactive alerts, and alerts no runbook matches, are only counted."""
+        transition = cleaned(transition)
         if transition.state not in ("firing", "resolved"):
             self.counts["transition_ignored"] += 1
             return
@@ -109,49 +111,81 @@ class Responder:
         await self._after(await self._database.run(work))
 
     async def on_outcome(self, outcome: Outcome) -> None:
-        """A command has an outcome."""
+        """A command may have an outcome. The message only rings: what is believed stands in the database."""
 
         async def work(conn: asyncpg.Connection) -> Decision | None:
             await incidents.serialise(conn)
-            await incidents.write_outcome(conn, outcome)
-            return await self._turn(conn, outcome.incident, Reported(outcome), f"outcome:{outcome.command}")
+            found = await incidents.outcome_of(conn, outcome.command)
+            if found is None:
+                self.counts["outcome_ignored"] += 1
+                log.warning("responder.outcome_ignored", command=outcome.command, incident=outcome.incident)
+                return None
+            incident, written = found
+            await incidents.write_outcome(conn, written)
+            return await self._turn(conn, incident, Reported(written), f"outcome:{written.command}")
 
         await self._after(await self._database.run(work))
 
     async def on_tick(self, now_ms: int) -> None:
-        """Time has passed: decided approvals, due timers, unanswered questions, unsent commands."""
+        """Time has passed: people's words, decided approvals, due timers, unanswered questions, unsent commands."""
+        await self._operate()
         async with self._database.connection() as conn:
             decided = await conn.fetch(
                 "select a.command, a.incident, a.state, a.decided_by from approvals a join incidents i "
                 "on i.id = a.incident and i.asked = a.command and i.waits = 'approval' and i.status = 'open' "
                 "where a.state <> 'waiting'"
             )
-            due = await conn.fetch("select id from incidents where status = 'open' and wake_ms <= $1", now_ms)
+            due = await conn.fetch("select id, waits from incidents where status = 'open' and wake_ms <= $1", now_ms)
         events: list[tuple[int, Event, str | None]] = [
             (row["incident"], Decided(row["command"], row["state"] == "approved", row["decided_by"]), row["command"])
             for row in decided
         ]
-        events += [(row["id"], TimerDue(), None) for row in due]
+        # A question that is being asked has its own time limit, and after a start it is asked again first.
+        asking = {incident for incident, _, _ in self._asking}
+        events += [
+            (row["id"], TimerDue(), None)
+            for row in due
+            if row["waits"] != "evidence" or not (self._is_fresh or row["id"] in asking)
+        ]
         for incident, event, command in events:
-            try:
-                await self._on(incident, event, f"decided:{command}" if command else None)
-            except Exception:  # one incident that cannot go on must not hold up the others
-                self.counts["turn_failed"] += 1
-                log.exception("responder.turn_failed", incident=incident)
+            mark = f"decided:{command}" if command else None
+            await self._try(incident, self._on(incident, event, mark))
         await self._ask_again(now_ms)
         await self.flush_outbox()
 
-    async def operate(self, incident: int, event: Operated) -> bool:
-        """A person acknowledges, closes or comments; whether the incident exists."""
-        return await self._on(incident, event, None)
+    async def _operate(self) -> None:
+        """Apply what people acknowledged, closed and noted, in their order and each once."""
+        async with self._database.connection() as conn:
+            undone = await incidents.undone_operations(conn)
+        failed: set[int] = set()
+        for seq, incident, event in undone:
+            if incident not in failed and not await self._try(incident, self._apply(seq, incident, event)):
+                failed.add(incident)
 
-    async def _on(self, incident: int, event: Event, mark: str | None) -> bool:
+    async def _apply(self, seq: int, incident: int, event: Operated) -> None:
+        async def work(conn: asyncpg.Connection) -> Decision | None:
+            await incidents.serialise(conn)
+            if not await incidents.mark_operated(conn, seq, self._config.clock()):
+                return None
+            return await self._turn(conn, incident, event, None)
+
+        await self._after(await self._database.run(work))
+
+    async def _try(self, incident: int, turn: Awaitable[None]) -> bool:
+        """Take a turn; whether it went well. One incident that cannot go on must not hold up the others."""
+        try:
+            await turn
+        except Exception:  # whatever it is, the next tick tries again
+            self.counts["turn_failed"] += 1
+            log.exception("responder.turn_failed", incident=incident)
+            return False
+        return True
+
+    async def _on(self, incident: int, event: Event, mark: str | None) -> None:
         async def work(conn: asyncpg.Connection) -> Decision | None:
             return await self._turn(conn, incident, event, mark)
 
-        decision = await self._database.run(work)
-        await self._after(decision)
-        return decision is not None
+        await self._after(await self._database.run(work))
 
     # one turn
 
@@ -195,6 +229,8 @@ class Responder:
             self.counts["duplicate"] += 1
             return None
         asked = state.awaiting.asked
+        if isinstance(event, TimerDue) and isinstance(asked, RequestApproval):
+            event = await self._decided_meanwhile(conn, asked) or event
         decision = respond(state, event, context)
         if decision.state == state and not decision.effects:
             return decision
@@ -203,6 +239,13 @@ class Responder:
         key = str(await conn.fetchval("select group_key from incidents where id = $1", incident))
         await self._write(conn, key, decision, context.now_ms)
         return decision
+
+    async def _decided_meanwhile(self, conn: asyncpg.Connection, asked: RequestApproval) -> Decided | None:
+        """A decision that came just before the time was over is one."""
+        found = await approvals.find(conn, asked.command.id)
+        if found is None or found.state == "waiting":
+            return None
+        return Decided(found.command, found.state == "approved", found.decided_by or "")
 
     async def _context(self, conn: asyncpg.Connection, runbook: Runbook | None) -> Context:
         now_ms = self._config.clock()

@@ -21,6 +21,24 @@ class CommandError(Exception):
     """A command cannot be made from this evidence; no command is better than a wrong one."""
 
 
+def describe(command: Command) -> str:
+    """A command as people read it, with all that it would do.
+
+    E.g. `POST /api/admin/blocklist {"user_id":"mallory"} on openclaw (http.request)`; other actions as
+    `postgres.terminate_idle on main {"idle_minutes":5}`.
+    """
+    params = dict(command.params)
+    if command.action != "http.request":
+        return f"{command.action} on {command.target.name}" + (f" {_json(params)}" if params else "")
+    call = f"{params.get('method', '')} {params.get('path', '')}".strip()
+    body = f" {_json(params['json'])}" if params.get("json") is not None else ""
+    return f"{call}{body} on {command.target.name} ({command.action})"
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 def is_empty(subject: object) -> bool:
     """Whether there is nothing to act on."""
     return subject is None or subject in ("", [], {})

@@ -17,6 +17,8 @@ import msgspec
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from engine.response.words import without_nul
+
 Scope = Mapping[str, object]
 
 _POSITION = re.compile(r"<input>:(\d+):(\d+): (.*)")
@@ -98,9 +100,9 @@ class Text:
     def render(self, scope: Scope) -> str:
         """The filled-in text; raises `RenderError`."""
         if self.is_literal:
-            return self.text
+            return without_nul(self.text)
         try:
-            out = _jinja.from_string(self.text).render(dict(scope)).strip()
+            out = without_nul(_jinja.from_string(self.text).render(dict(scope))).strip()
         except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise RenderError(f"`{self.text}`: {error}") from error
         if len(out) > _TEXT_MAX:

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from engine.core.messages import Command
 from engine.response.steps import Limits, Mode
+from engine.response.words import count, span
 
 Reason = Literal[
     "replay",
@@ -38,7 +39,10 @@ class ModeRule(Struct, frozen=True):
     action: str = ""
     severity: str = ""
     namespace: str = ""
-    runbook: str = ""
+
+    def names(self, action: str) -> bool:
+        """Whether it is about exactly this action, and not about whatever fits."""
+        return self.action == action
 
 
 class Policy(Struct, frozen=True):
@@ -117,8 +121,11 @@ def check(request: Request, policy: Policy, history: Iterable[Past], paused: boo
 def mode_of(request: Request, policy: Policy) -> tuple[Mode, str]:
     """The mode of a command and why: the strictest of what the installation and the runbook say."""
     command = request.command
+    mode: Mode
     rule = next((rule for rule in policy.modes if _fits(rule, command, request.namespace)), None)
-    if rule is not None:
+    if rule is not None and rule.mode == "auto" and request.destructive and not rule.names(command.action):
+        mode, why = "approve", "destructive, and the rule of the policy does not name the action"
+    elif rule is not None:
         mode, why = rule.mode, f"mode {rule.mode} by a rule of the policy"
     elif request.destructive and policy.default_mode == "auto":
         mode, why = "approve", "destructive, and no rule of the policy names it"
@@ -134,7 +141,6 @@ def _fits(rule: ModeRule, command: Command, namespace: str) -> bool:
         fnmatchcase(command.action, rule.action or "*")
         and rule.severity in ("", command.severity)
         and rule.namespace in ("", namespace)
-        and rule.runbook in ("", command.runbook)
     )
 
 
@@ -155,7 +161,7 @@ def _replay(facts: _Facts) -> str | None:
 
 def _expired(facts: _Facts) -> str | None:
     late_ms = facts.now_ms - facts.request.command.expires_ms
-    return f"expired {late_ms} ms ago" if late_ms >= 0 else None
+    return f"expired {span(late_ms)} ago" if late_ms >= 0 else None
 
 
 def _paused(facts: _Facts) -> str | None:
@@ -170,7 +176,7 @@ def _cooldown(facts: _Facts) -> str | None:
         own = past.runbook == command.runbook
         span_ms = max(facts.policy.cooldown_ms, facts.request.cooldown_ms if own else 0)
         if past.issued_ms > facts.now_ms - span_ms:
-            return f"{key} was acted on {facts.now_ms - past.issued_ms} ms ago; the cooldown is {span_ms} ms"
+            return f"{key} was acted on {span(facts.now_ms - past.issued_ms)} ago; the cooldown is {span(span_ms)}"
     return None
 
 
@@ -183,14 +189,14 @@ def _same_run(past: Past, request: Request) -> bool:
 def _budget(facts: _Facts) -> str | None:
     runbook, most = facts.request.command.runbook, facts.request.budget_per_hour
     spent = sum(p.runbook == runbook for p in facts.since(HOUR_MS))
-    return f"{spent} commands within the last hour; the budget is {most}" if spent >= most else None
+    return f"{count(spent, 'command')} within the last hour; the budget is {most}" if spent >= most else None
 
 
 def _storm(facts: _Facts) -> str | None:
     targets = {p.target for p in facts.since(facts.policy.storm_window_ms)} | {facts.request.command.target.key()}
     if len(targets) <= facts.policy.storm_targets:
         return None
-    return f"{len(targets)} targets within {facts.policy.storm_window_ms} ms: suspect the monitoring"
+    return f"{len(targets)} targets within {span(facts.policy.storm_window_ms)}: suspect the monitoring"
 
 
 def _circuit(facts: _Facts) -> str | None:
@@ -201,7 +207,7 @@ def _circuit(facts: _Facts) -> str | None:
     since_ms = facts.now_ms - last[-1].finished_ms
     if since_ms >= facts.policy.breaker_open_ms:
         return None
-    return f"{facts.request.command.action} failed {len(last)} times in a row, the last {since_ms} ms ago"
+    return f"{facts.request.command.action} failed {len(last)} times in a row, the last {span(since_ms)} ago"
 
 
 CHECKS: tuple[tuple[Reason, Callable[[_Facts], str | None]], ...] = (

@@ -1,7 +1,7 @@
 """The words of response: an incident's state, what can happen to it, and what it asks for.
 
 Everything here is plain data that can be stored as JSON. `IncidentState` says what the incident waits for and holds
-the very effect it waits on, so that after a crash `pending_effects` asks again; ids make asking twice harmless.
+the very effect it waits on, so that after a crash it can be asked again; ids make asking twice harmless.
 
 The next module in the flow is `response.incident`, the state machine over these types.
 """
@@ -166,7 +166,7 @@ class Gathered(Struct, frozen=True):
 
 
 class Decided(Struct, frozen=True):
-    """A person approved or denied a command."""
+    """A person approved or denied a command, in time; that it is noted here may be later."""
 
     command: str
     approved: bool
@@ -269,10 +269,16 @@ class Context:
     mark: Literal["live", "replay"] = "live"
 
 
-def pending_effects(state: IncidentState) -> list[Investigate | RequestApproval | Send]:
-    """What has to be asked again after a restart; asking twice is harmless."""
-    asked = state.awaiting.asked
-    return [asked] if asked is not None and state.status == "open" else []
+def alert_names(alerts: Mapping[str, AlertSeen]) -> dict[str, str]:
+    """What each alert is called, by fingerprint: alerts of one name are told apart by the labels that differ."""
+    out = {}
+    for mark, alert in alerts.items():
+        same = [other.labels for other in alerts.values() if other.alertname == alert.alertname]
+        keys = sorted({key for labels in same for key in labels})
+        differing = [key for key in keys if len({labels.get(key) for labels in same}) > 1]
+        told = ", ".join(f'{key}="{alert.labels[key]}"' for key in differing if key in alert.labels)
+        out[mark] = f"{alert.alertname}{{{told}}}" if told else alert.alertname
+    return out
 
 
 def scope_of(state: IncidentState) -> Mapping[str, object]:

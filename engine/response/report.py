@@ -10,7 +10,10 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 
 from engine.core import duration
+from engine.response.commands import describe
+from engine.response.model import alert_names
 from engine.response.record import CommandRow, EvidenceRow, IncidentRecord, TimelineEntry, timeline
+from engine.response.words import count
 
 _ROWS_MAX = 20
 # Said by another row of the same moment, or of no interest afterwards.
@@ -85,7 +88,7 @@ def _impact(record: IncidentRecord, entries: Sequence[TimelineEntry]) -> str:
         [
             f"- Affected services: {', '.join(services) or 'not said by the alert'}",
             f"- Duration: {lasted}",
-            f"- Alerts: {', '.join(sorted({_line(a.alertname) for a in state.alerts.values()}))}",
+            f"- Alerts: {', '.join(sorted(_line(name) for name in alert_names(state.alerts).values()))}",
             f"- Value when firing: {', '.join(values) or 'not known'}",
             "- Users affected: not measured",
         ]
@@ -123,7 +126,7 @@ def _evidence(row: EvidenceRow) -> str:
     table = [_table_row(names), _table_row(["---"] * len(names))]
     table += [_table_row([_cell(item.get(name, "")) for name in names]) for item in rows]
     more = len(found.rows) - len(rows)
-    return "\n".join(table) + (f"\n\nand {more} more rows" if more > 0 else "")
+    return "\n".join(table) + (f"\n\nand {count(more, 'more row')}" if more > 0 else "")
 
 
 def _flat(item: dict[str, object]) -> dict[str, object]:
@@ -138,8 +141,16 @@ def _flat(item: dict[str, object]) -> dict[str, object]:
 
 def _resolution(record: IncidentRecord, entries: Sequence[TimelineEntry]) -> str:
     state = record.state
-    lines = [f"- {_command(row)}" for row in record.commands] or ["- No command was sent."]
-    kinds = ("verify.succeeded", "verify.failed", "command.refused", "command.observed", "command.denied")
+    sent = {action.command.id: describe(action.command) for action in state.actions}
+    lines = [f"- {_command(row, sent.get(row.command, ''))}" for row in record.commands] or ["- No command was sent."]
+    kinds = (
+        "verify.succeeded",
+        "verify.failed",
+        "command.refused",
+        "command.observed",
+        "command.denied",
+        "command.not_sent",
+    )
     lines += [f"- {_line(entry.text)}" for entry in entries if entry.kind in kinds]
     if state.status == "open":
         lines.append("- Not resolved yet.")
@@ -148,10 +159,10 @@ def _resolution(record: IncidentRecord, entries: Sequence[TimelineEntry]) -> str
     return "\n".join(lines)
 
 
-def _command(row: CommandRow) -> str:
+def _command(row: CommandRow, what: str) -> str:
     took = f" after {duration.format_ms(max(1, row.finished_ms - row.issued_ms))}" if row.finished_ms else ""
     why = f" ({_line(row.reason)})" if row.reason else ""
-    return f"{row.action} on {_line(row.target)} (step {row.step}): {row.status}{why}{took}"
+    return f"{_line(what or f'{row.action} on {row.target}')} (step {row.step}): {row.status}{why}{took}"
 
 
 def _action_items(entries: Sequence[TimelineEntry]) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from engine.core.messages import Command
-from engine.response.commands import CommandError, is_empty, make_command
+from engine.response.commands import CommandError, describe, is_empty, make_command
 from engine.response.conditions import RenderError
 from engine.response.guardrails import Request, Verdict, check
 from engine.response.model import (
@@ -31,7 +31,10 @@ from engine.response.model import (
 )
 from engine.response.steps import END, Act, Decide, Escalate, HttpSource, Notify, PostgresSource, Step, Verify, Wait
 from engine.response.steps import Investigate as InvestigateStep
-from engine.response.turn import Turn
+from engine.response.turn import Turn, priority_of, worst
+from engine.response.words import span
+
+EVIDENCE_GRACE_MS = 30_000  # an answer has to be written down too, and a responder may be starting again
 
 
 def go(turn: Turn, name: str | None, reason: str = "", text: str = "") -> None:
@@ -52,6 +55,70 @@ def go(turn: Turn, name: str | None, reason: str = "", text: str = "") -> None:
         finish(turn)
     else:
         turn.escalate(reason, text)
+
+
+def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
+    """Run the runbook from its start for the alert `trigger`; what was tried before is not tried alone again."""
+    state = turn.state
+    acted = turn.has_acted()
+    turn.set(
+        status="open",
+        attempt=state.attempt + 1,
+        trigger=trigger,
+        trail=[],
+        evidence={},
+        cause="",
+        ineffective=state.ineffective or acted,
+        escalated_reason="",
+        escalation_level=0,
+        escalation_due_ms=None,
+        acknowledged_by="",
+        acknowledged_ms=None,
+        resolved_ms=None,
+        resolution="",
+    )
+    turn.note(kind, text, attempt=turn.state.attempt)
+    if acted:
+        mark = f"{turn.state.attempt}-fired-again"
+        turn.inform(mark, "fired_again", "fires again after it was repaired: nothing more is done without a person")
+    raise_priority(turn)
+    runbook = turn.context.runbook
+    go(turn, runbook.steps[0].name if runbook else None, "runbook_gone", "the runbook is no longer loaded")
+
+
+def raise_priority(turn: Turn) -> None:
+    """The severity and the priority of the worst alert that fires; they are never lowered."""
+    runbook, state = turn.context.runbook, turn.state
+    severity = worst([state.severity, *(a.severity for a in state.alerts.values() if a.standing == "firing")])
+    turn.set(severity=severity)
+    priority = priority_of(runbook, severity, scope_of(turn.state)) if runbook else state.priority
+    if priority >= state.priority:
+        return
+    turn.set(priority=priority)
+    text = f"priority raised from {state.priority} to {priority}"
+    turn.note("incident.priority", text, severity=severity)
+    if state.awaiting.kind in ("approval", "people"):
+        turn.inform(f"{state.attempt}-priority-{priority}", "priority", text)
+
+
+def trigger_ended(turn: Turn) -> bool:
+    """Whether the alert whose labels a command would carry has ended; then another one's run begins, or people's turn.
+
+    Another alert of the group may still fire, but what to do about that one is not known from this one's labels.
+    """
+    state, trigger = turn.state, turn.state.alert
+    if trigger.standing == "firing":
+        return False
+    other = next((alert for alert in state.alerts.values() if alert.standing == "firing"), None)
+    text = f"{turn.name_of(state.trigger)} ended ({trigger.standing})"
+    if other is not None and not turn.has_acted():
+        text += f" and {turn.name_of(other.fingerprint)} fires: the runbook starts again for that"
+        start_again(turn, other.fingerprint, "incident.restarted", text)
+    elif trigger.standing == "cleared":
+        turn.escalate("trigger_cleared", f"{text}, and another alert still fires; not acting with its labels")
+    else:
+        turn.escalate("no_data", f"not acting on vanished data: {text}")
+    return True
 
 
 def finish(turn: Turn) -> None:
@@ -75,7 +142,7 @@ def _enter(turn: Turn, step: Step) -> str | None:
     if isinstance(body, Act):
         return _act(turn, step, body)
     if isinstance(body, Wait):
-        turn.note("step.waits", f"{step.name}: waits {body.duration_ms} ms")
+        turn.note("step.waits", f"{step.name}: waits {span(body.duration_ms)}")
         turn.set(awaiting=Awaiting("wait", turn.now_ms + body.duration_ms))
         return None
     if isinstance(body, Verify):
@@ -135,7 +202,7 @@ def investigate(turn: Turn, step: Step, body: InvestigateStep) -> None:
         return
     asked = Investigate(state.id, state.attempt, step.name, query, body.timeout_ms, body.max_rows)
     turn.effects.append(asked)
-    turn.set(awaiting=Awaiting("evidence", asked=asked))
+    turn.set(awaiting=Awaiting("evidence", turn.now_ms + body.timeout_ms + EVIDENCE_GRACE_MS, asked))
 
 
 def _watch(turn: Turn, step: Step, body: Verify) -> None:
@@ -144,26 +211,36 @@ def _watch(turn: Turn, step: Step, body: Verify) -> None:
     done_ms = max([turn.now_ms, *(a.finished_ms for a in state.actions if a.attempt == state.attempt)])
     window_ms = max(alert.window_ms for alert in state.alerts.values())
     due_ms = done_ms + window_ms + stabilisation_ms
-    text = f"{step.name}: judges after the rule's window ({window_ms} ms) and stabilisation ({stabilisation_ms} ms)"
+    text = (
+        f"{step.name}: judges after the rule's window ({span(window_ms)}) and stabilisation ({span(stabilisation_ms)})"
+    )
     turn.note("verify.waits", text, step=step.name, due_ms=due_ms)
     turn.set(awaiting=Awaiting("verify", due_ms))
 
 
 def judge(turn: Turn, step: Step, body: Verify) -> None:
     """The time of a verification has come: look at the alerts, then at fresh evidence if it is asked for."""
-    lost = turn.unknown()
-    if lost:
-        verify_failed(turn, step, body, "no_data", f"inconclusive, not repaired: {lost}")
-    elif not turn.all_cleared():
-        verify_failed(turn, step, body, "still_firing", "the alert still fires")
-    elif body.fresh is not None:
+    if not _alerts_are_well(turn, step, body):
+        return
+    if body.fresh is not None:
         investigate(turn, step, body.fresh)
     else:
         expect(turn, step, body)
 
 
+def _alerts_are_well(turn: Turn, step: Step, body: Verify) -> bool:
+    lost = turn.unknown()
+    if lost:
+        verify_failed(turn, step, body, "no_data", f"inconclusive, not repaired: {lost}")
+    elif not turn.all_cleared():
+        verify_failed(turn, step, body, "still_firing", "the alert still fires")
+    return not lost and turn.all_cleared()
+
+
 def expect(turn: Turn, step: Step, body: Verify) -> None:
     """The last part of a verification: the condition on the evidence."""
+    if not _alerts_are_well(turn, step, body):
+        return  # it fired again while the evidence was gathered
     if body.expect is not None:
         try:
             holds = body.expect.holds(scope_of(turn.state))
@@ -194,6 +271,8 @@ def _act(turn: Turn, step: Step, act: Act) -> str | None:
             turn.escalate("ineffective", "the alert is cleared, but what was done did not help; not acting again")
         else:
             turn.settle("cleared before acting")
+        return None
+    if trigger_ended(turn):
         return None
     scope = dict(scope_of(turn.state))
     try:
@@ -233,7 +312,7 @@ def verdict(turn: Turn, act: Act, command: Command, *, approved: bool) -> Verdic
 
 def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
     said = verdict(turn, act, command, approved=False)
-    what = f"{command.action} on {command.target.key()}"
+    what = describe(command)
     data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
     if said.decision == "refuse":
         turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
@@ -245,13 +324,10 @@ def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
         expires_ms = turn.now_ms + max(act.expires_ms, turn.context.policy.approval_expiry_ms)
         command = replace(command, expires_ms=expires_ms)
         asked = RequestApproval(command, question or f"{what}?", expires_ms)
-        turn.note(
-            "command.held",
-            f"waits for a person: {what} ({said.reason})",
-            command=command.id,
-            expires_ms=expires_ms,
-            **data,
-        )
+        text = f"waits for a person: {what} ({said.reason})" + (f": {question}" if question else "")
+        turn.note("command.held", text, command=command.id, expires_ms=expires_ms, question=asked.question, **data)
+        within = span(expires_ms - turn.now_ms)
+        turn.inform(f"held-{command.id}", "approval", f"to be decided within {within}: {question or what} [{what}]")
         turn.effects.append(asked)
         turn.set(awaiting=Awaiting("approval", expires_ms, asked))
     else:
@@ -260,7 +336,7 @@ def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
 
 def send(turn: Turn, command: Command, why: str) -> None:
     """Send a command that the guardrails let through."""
-    text = f"sent: {command.action} on {command.target.key()} ({why})"
+    text = f"sent: {describe(command)} ({why})"
     data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": why}
     turn.note("command.sent", text, command=command.id, **data)
     asked = Send(command)

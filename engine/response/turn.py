@@ -19,9 +19,11 @@ from engine.response.model import (
     Notice,
     RequestApproval,
     WithdrawApproval,
+    alert_names,
     scope_of,
 )
 from engine.response.steps import EscalationLevel, Limits, Priority, Runbook
+from engine.response.words import to_be_told
 
 _SEVERITY = {"critical": 3, "error": 2, "warning": 2, "info": 1}
 _PRIORITIES: tuple[Priority, ...] = ("P0", "P1", "P2", "P3")
@@ -70,7 +72,11 @@ class Turn:
     def unknown(self) -> str:
         """Which alerts ended without being shown to be well, and how; "" if none."""
         lost = [a for a in self.state.alerts.values() if a.standing in ("no_data", "rule_removed")]
-        return ", ".join(f"{a.alertname}: {a.standing}" for a in lost)
+        return ", ".join(f"{self.name_of(a.fingerprint)}: {a.standing}" for a in lost)
+
+    def name_of(self, fingerprint: str) -> str:
+        """What an alert of the incident is called."""
+        return alert_names(self.state.alerts)[fingerprint]
 
     def has_acted(self) -> bool:
         """Whether a command was sent in this run of the runbook."""
@@ -87,17 +93,24 @@ class Turn:
     def tell(self, reason: str, text: str, to: tuple[str, ...]) -> None:
         """Escalate to people without stopping the runbook."""
         state = self.state
-        self.note("incident.escalated", text, reason=reason, to=list(to), priority=state.priority)
+        said = f"{text}; {to_be_told(to)}"
+        self.note("incident.escalated", said, reason=reason, to=list(to), priority=state.priority)
         mark = f"{state.id}-{state.attempt}-{state.step}-{reason}"
         self.effects.append(Notice(mark, state.id, "escalate", to, state.priority, text))
         self.set(escalated_reason=reason, escalation_level=max(1, state.escalation_level))
         self._next_level()
 
+    def inform(self, mark: str, reason: str, text: str) -> None:
+        """Tell the first level of the chain something that people should know at once; the runbook goes on."""
+        state, to = self.state, self._chain(0).to
+        self.note("incident.notified", f"{text}; {to_be_told(to)}", reason=reason, to=list(to))
+        self.effects.append(Notice(f"{state.id}-{mark}", state.id, "notify", to, state.priority, text))
+
     def raise_level(self) -> None:
         """Nobody acknowledged in time: tell the next level of the chain."""
         state = self.state
         level = self._chain(state.escalation_level)
-        text = f"nobody has acknowledged; told {', '.join(level.to)}"
+        text = f"nobody has acknowledged; {to_be_told(level.to)}"
         data: dict[str, object] = {"level": state.escalation_level + 1, "to": list(level.to)}
         self.effects.append(Note("incident.escalated", text, self.now_ms, data | {"reason": "not_acknowledged"}))
         mark = f"{state.id}-{state.attempt}-level-{state.escalation_level + 1}"

@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -36,7 +38,6 @@ from engine.response.model import (
     Send,
     TimerDue,
     WithdrawApproval,
-    pending_effects,
 )
 from engine.response.steps import Actions, Runbook
 from tests.response.conftest import SPIKE, START_MS, alert, outcome
@@ -44,19 +45,32 @@ from tests.response.conftest import SPIKE, START_MS, alert, outcome
 AUTOMATIC = Policy(modes=(ModeRule("auto", "http.request"),))
 MALLORY = {"source_user": "mallory", "channels": "telegram", "violations": 11, "total": 12}
 FOUND = {"suspects": Evidence(True, START_MS, [MALLORY]), "policies": Evidence(True, START_MS, [])}
+FOUND["stopped"] = Evidence(True, START_MS, [{"labels": {}, "value": 1.0}])
 METRICS = {**SPIKE, "signal": "metrics"}
+OVERLOAD = {**SPIKE, "alertname": "ConnectionOverload", "service": "openclaw"}
+OPENED: list[dict[str, object]] = [{"labels": {"channel": "discord"}, "value": 20.0}]
+FOUND |= {"active": Evidence(True, START_MS), "opened": Evidence(True, START_MS, OPENED)}
+FOUND["closed"] = Evidence(True, START_MS, [{"labels": {"channel": "discord"}, "value": 0.0}])
 
 
 class Play:
     """An incident of PolicyViolationSpike, driven event by event."""
 
-    def __init__(self, runbooks: list[Runbook], actions: Actions, policy: Policy = AUTOMATIC) -> None:
-        self.runbook: Runbook | None = next(r for r in runbooks if r.name == "PolicyViolationSpike")
+    def __init__(
+        self,
+        runbooks: list[Runbook],
+        actions: Actions,
+        policy: Policy = AUTOMATIC,
+        name: str = "PolicyViolationSpike",
+        labels: Mapping[str, str] = SPIKE,
+    ) -> None:
+        self.runbook: Runbook | None = next(r for r in runbooks if r.name == name)
         self.actions, self.policy = actions, policy
         self.now_ms = START_MS
         self.sent: list[str] = []
         self.kinds: list[str] = []
-        self.take(open_incident(1, alert("firing", START_MS), self.context()))
+        self.texts: list[str] = []
+        self.take(open_incident(1, alert("firing", START_MS, labels), self.context()))
 
     def context(self) -> Context:
         return Context(self.now_ms, self.runbook, self.actions, self.policy)
@@ -65,6 +79,7 @@ class Play:
         self.state = decision.state
         self.sent += [effect.command.id for effect in decision.effects if isinstance(effect, Send)]
         self.kinds += [effect.kind for effect in decision.effects if isinstance(effect, Note)]
+        self.texts += [effect.text for effect in decision.effects if isinstance(effect, Note)]
         return decision
 
     def on(self, event: Event, after_ms: int = 10) -> Decision:
@@ -83,6 +98,10 @@ class Play:
     def until_due(self) -> Decision:
         assert self.state.wake_ms is not None
         return self.on(TimerDue(), self.state.wake_ms - self.now_ms)
+
+
+def notes(decision: Decision, kind: str) -> list[Note]:
+    return [effect for effect in decision.effects if isinstance(effect, Note) and effect.kind == kind]
 
 
 @pytest.fixture
@@ -133,6 +152,7 @@ def test_an_alert_that_clears_during_the_action_is_still_verified(play: Play) ->
     assert play.state.awaiting.kind == "outcome"
     play.on(Reported(outcome(play.command(), "succeeded", START_MS + 300)))
     play.until_due()
+    play.gather()
     assert (play.state.status, play.state.resolution) == ("resolved", "verified")
 
 
@@ -187,12 +207,167 @@ def test_an_approval_of_another_command_counts_for_nothing(asking: Play) -> None
     assert asking.on(Decided("another", True, "ada")).effects == []
 
 
-def test_an_approval_that_comes_too_late_has_expired(asking: Play) -> None:
+def test_an_approval_given_in_time_and_taken_up_too_late_says_so(asking: Play) -> None:
     asking.gather()
     command, due_ms = asking.command(), asking.state.awaiting.due_ms
     assert due_ms is not None
-    asking.on(Decided(command, True, "ada"), due_ms - asking.now_ms)
+    decision = asking.on(Decided(command, True, "ada"), due_ms - asking.now_ms)
     assert asking.state.escalated_reason == "approval_expired"
+    [said] = notes(decision, "command.not_sent")
+    assert "approved by ada, and not sent: the approval came in time" in said.text
+    assert notes(decision, "command.unapproved") == []
+
+
+def test_asking_for_an_approval_tells_somebody_at_once_and_says_exactly_what_for(asking: Play) -> None:
+    asking.on(Gathered(1, "suspects", FOUND["suspects"]))
+    decision = asking.on(Gathered(1, "policies", FOUND["policies"]))
+    what = (
+        'POST /api/admin/blocklist {"user_id":"mallory","reason":"policy_violation_spike"} on openclaw (http.request)'
+    )
+    [held] = notes(decision, "command.held")
+    assert what in held.text
+    [notice] = [effect for effect in decision.effects if isinstance(effect, Notice)]
+    assert (notice.kind, notice.to) == ("notify", ("on-call",))
+    assert what in notice.text
+
+
+def test_the_question_of_the_runbook_stands_in_the_note_and_the_notice(
+    runbooks: list[Runbook], actions: Actions
+) -> None:
+    runbook = next(r for r in runbooks if r.name == "SignatureFailures")
+    labels = {**SPIKE, "alertname": "SignatureFailures", "service": "bridge", "reason": "tampered"}
+    context = Context(START_MS, runbook, actions, AUTOMATIC)
+    state = open_incident(1, alert("firing", START_MS, labels), context).state
+    rows: list[dict[str, object]] = [{"source": "telegram", "failures": 3}]
+    decision = respond(state, Gathered(1, "traces", Evidence(True, START_MS, rows)), context)
+    question = "Messages from telegram (3) were altered."
+    assert question in notes(decision, "command.held")[0].text
+    assert question in next(effect for effect in decision.effects if isinstance(effect, Notice)).text
+
+
+# The alert that the run is about ends while another of the group still fires ------------------------------------------
+
+
+@pytest.mark.parametrize("cause", ["cleared", "no_data"])
+def test_a_command_is_never_made_from_the_labels_of_an_alert_that_has_ended(play: Play, cause: str) -> None:
+    play.on(Alerted(alert("firing", START_MS + 5, METRICS)))
+    play.on(Alerted(alert("resolved", START_MS + 20, cause=cause)))
+    play.gather()
+    assert play.state.attempt == 2
+    assert play.state.alert.labels == METRICS
+    assert len(play.sent) == 1
+    assert play.kinds.count("incident.restarted") == 1
+
+
+@pytest.mark.parametrize("cause", ["cleared", "no_data"])
+def test_an_approval_for_an_alert_that_has_ended_sends_nothing_and_says_so(asking: Play, cause: str) -> None:
+    asking.on(Alerted(alert("firing", START_MS + 5, METRICS)))
+    asking.gather()
+    asking.on(Alerted(alert("resolved", START_MS + 50, cause=cause)))
+    decision = asking.on(Decided(asking.command(), True, "ada"))
+    assert asking.sent == []
+    assert "and not sent" in notes(decision, "command.not_sent")[0].text
+    assert (asking.state.attempt, asking.state.alert.labels, asking.state.step) == (2, METRICS, "suspects")
+
+
+@pytest.mark.parametrize(("cause", "reason"), [("cleared", "trigger_cleared"), ("no_data", "no_data")])
+def test_once_something_was_sent_people_take_over_from_an_alert_that_has_ended(
+    runbooks: list[Runbook], actions: Actions, cause: str, reason: str
+) -> None:
+    play = Play(runbooks, actions, AUTOMATIC, "ConnectionOverload", OVERLOAD)
+    play.on(Alerted(alert("firing", START_MS + 5, {**OVERLOAD, "severity": "critical"})))
+    play.gather()
+    play.on(Reported(outcome(play.command(), "failed", play.now_ms, reason="unexpected_status")))
+    assert play.state.awaiting.kind == "approval"
+    play.on(Alerted(alert("resolved", play.now_ms, OVERLOAD, cause=cause)))
+    decision = play.on(Decided(play.command(), True, "ada"))
+    assert (play.state.escalated_reason, len(play.sent)) == (reason, 1)
+    assert notes(decision, "command.not_sent")
+
+
+# Never a second attempt alone, and never in silence -------------------------------------------------------------------
+
+
+def repaired(play: Play) -> None:
+    play.gather()
+    play.on(Reported(outcome(play.command(), "succeeded", play.now_ms)))
+    play.on(Alerted(alert("resolved", play.now_ms)))
+    play.until_due()
+    play.gather()
+    assert play.state.resolution == "verified"
+
+
+def test_an_alert_that_comes_back_after_a_repair_is_a_persons(play: Play) -> None:
+    repaired(play)
+    decision = play.on(Alerted(alert("firing", play.now_ms + 300_000)), 300_000)
+    assert [n.to for n in decision.effects if isinstance(n, Notice)] == [("on-call",)]
+    assert notes(decision, "incident.notified")[0].data["reason"] == "fired_again"
+    play.gather()
+    assert (play.state.attempt, play.state.awaiting.kind, len(play.sent)) == (2, "approval", 1)
+
+
+def test_an_alert_that_fires_again_while_the_proof_is_gathered_is_not_repaired(play: Play) -> None:
+    play.gather()
+    play.on(Reported(outcome(play.command(), "succeeded", play.now_ms)))
+    play.on(Alerted(alert("resolved", play.now_ms)))
+    play.until_due()
+    play.on(Alerted(alert("firing", play.now_ms)))
+    play.gather()
+    assert play.state.escalated_reason == "ineffective_still_firing"
+    assert "verify.succeeded" not in play.kinds
+
+
+def test_what_came_back_stays_a_persons_when_it_clears_and_fires_once_more(play: Play) -> None:
+    repaired(play)
+    for state in ("firing", "resolved"):
+        play.on(Alerted(alert(state, play.now_ms + 1_000)), 1_000)
+    play.until_due()
+    play.on(Alerted(alert("firing", play.now_ms + 1_000)), 1_000)
+    play.gather()
+    assert (play.state.attempt, play.state.awaiting.kind, len(play.sent)) == (3, "approval", 1)
+
+
+def test_a_priority_raised_while_people_are_waited_for_is_told(asking: Play) -> None:
+    asking.gather()
+    decision = asking.on(Alerted(alert("firing", asking.now_ms, {**METRICS, "severity": "critical"})))
+    [notice] = [effect for effect in decision.effects if isinstance(effect, Notice)]
+    assert (notice.priority, notice.text) == ("P1", "priority raised from P2 to P1")
+
+
+def test_an_alert_that_joins_an_incident_that_waits_for_people_is_told(play: Play) -> None:
+    play.on(Gathered(1, "suspects", Evidence(False, START_MS, error="down")))
+    decision = play.on(Alerted(alert("firing", play.now_ms, METRICS)))
+    [notice] = [effect for effect in decision.effects if isinstance(effect, Notice)]
+    assert 'PolicyViolationSpike{signal="metrics"} fires too' in notice.text
+
+
+def test_an_answer_that_never_comes_is_failed_evidence(play: Play) -> None:
+    decision = play.until_due()
+    assert notes(decision, "evidence.failed")[0].text == "suspects: could not be found out: no answer came in time"
+    assert (play.state.awaiting.kind, play.state.escalated_reason) == ("people", "investigation_failed")
+
+
+@pytest.mark.parametrize("status", ["refused", "expired"])
+def test_a_command_that_was_never_tried_does_not_lead_to_what_is_for_a_failed_one(
+    runbooks: list[Runbook], actions: Actions, status: str
+) -> None:
+    play = Play(runbooks, actions, AUTOMATIC, "ConnectionOverload", OVERLOAD)
+    play.gather()
+    play.on(Reported(outcome(play.command(), status, play.now_ms)))
+    assert (play.state.awaiting.kind, play.state.escalated_reason) == ("people", f"command_{status}")
+
+
+def test_texts_are_for_people(play: Play) -> None:
+    play.on(Alerted(alert("firing", START_MS + 5, METRICS)))
+    play.gather()
+    decision = play.on(Reported(outcome(play.command(), "succeeded", play.now_ms)))
+    waits = notes(decision, "verify.waits")[0].text
+    assert waits == "stopped: judges after the rule's window (1m) and stabilisation (20s)"
+    assert "suspects: 1 row" in play.texts
+    assert 'PolicyViolationSpike{signal="metrics"} fires, value 12' in play.texts
+    decision = play.until_due()
+    escalated = notes(decision, "incident.escalated")[0].text
+    assert escalated.endswith("to be told: on-call (no notifier is configured yet)")
 
 
 def test_an_outcome_after_it_was_given_up_is_noted_and_moves_nothing(play: Play) -> None:
@@ -219,7 +394,6 @@ def test_a_person_can_acknowledge_comment_and_close(play: Play) -> None:
     play.on(Operated("close", "ada", "known"))
     assert (play.state.acknowledged_by, play.state.status) == ("ada", "closed")
     assert play.state.wake_ms is None
-    assert pending_effects(play.state) == []
     assert [kind for kind in play.kinds if kind.startswith("incident.")] == [
         "incident.opened",
         "incident.acknowledged",
@@ -296,7 +470,7 @@ def test_whatever_happens_the_promises_hold(
         state = play.state
         assert msgspec.json.decode(msgspec.json.encode(state), type=IncidentState) == state
         if len(play.sent) > sent:
-            assert any(a.standing == "firing" for a in state.alerts.values()), "nothing is repaired that is not broken"
+            assert state.alert.standing == "firing", "nothing is repaired that is not broken"
             assert not before.escalated_reason or before.status == "resolved"
         again = play.take(respond(play.state, event, play.context()))
         assert not any(isinstance(effect, Send) for effect in again.effects), "an event said twice sends nothing"

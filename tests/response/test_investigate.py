@@ -37,6 +37,12 @@ class Service:
     async def huge(self, request: web.Request) -> web.Response:
         return web.Response(text="x" * 300_000)
 
+    async def deep(self, request: web.Request) -> web.Response:
+        return web.Response(text="[" * 100_000 + "]" * 100_000)
+
+    async def nul(self, request: web.Request) -> web.Response:
+        return web.json_response({"a\x00": ["b\x00", {"c": "\x00"}]})
+
     async def slow(self, request: web.Request) -> web.Response:
         await asyncio.Event().wait()
         raise AssertionError
@@ -47,7 +53,7 @@ async def service() -> AsyncIterator[tuple[Service, str]]:
     service = Service()
     app = web.Application()
     app.router.add_get("/api/v1/query", service.query)
-    for path in ("echo", "moved", "huge", "slow"):
+    for path in ("echo", "moved", "huge", "slow", "deep", "nul"):
         app.router.add_get(f"/{path}", getattr(service, path))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
@@ -62,7 +68,11 @@ async def ask(service: tuple[Service, str], postgres_url: str) -> AsyncIterator[
         investigator = Investigator(
             client,
             databases={"main": postgres_url, "away": "postgresql://someone:secret@127.0.0.1:9/x"},
-            hosts={"here": HttpHost(service[1], "token"), "closed": HttpHost("http://127.0.0.1:9")},
+            hosts={
+                "here": HttpHost(service[1], "token"),
+                "closed": HttpHost("http://127.0.0.1:9"),
+                "broken": HttpHost("http://x:y"),
+            },
             query_url=service[1],
         )
 
@@ -100,14 +110,17 @@ async def test_too_many_rows_are_cut_off_and_it_says_so(ask: Ask) -> None:
         (PostgresQuery("main", "select 1; select 2", []), "cannot insert multiple commands"),
         (PostgresQuery("main", "select nonsense", []), "nonsense"),
         (PostgresQuery("main", "select $1::int", ["not a number"]), "invalid input for query argument $1"),
-        (PostgresQuery("main", "select pg_sleep(60)", []), "300 ms"),
+        (PostgresQuery("main", "select pg_sleep(60)", []), "within 300ms"),
         (PostgresQuery("main", "select repeat('x', 300000) as x", []), "longer than 256 KiB"),
         (PostgresQuery("away", "select 1", []), "Connect"),
         (PostgresQuery("nowhere", "select 1", []), "no database 'nowhere' in responder.databases"),
         (HttpGet("nowhere", "/"), "no host 'nowhere' in responder.hosts"),
         (HttpGet("closed", "/"), "ConnectError"),
         (HttpGet("here", "/huge"), "longer than 256 KiB"),
-        (HttpGet("here", "/slow"), "300 ms"),
+        (HttpGet("here", "/slow"), "within 300ms"),
+        (PostgresQuery("main", "select $1::bigint", [2**70]), "$1"),
+        (HttpGet("here", "/deep"), "RecursionError"),
+        (HttpGet("broken", "/"), "InvalidURL"),
         (PromqlQuery("up"), "not the answer of a Prometheus"),
     ],
 )
@@ -144,3 +157,12 @@ async def test_a_get_gives_status_and_body_and_never_follows_elsewhere(ask: Ask)
     assert (found.status, found.body) == (418, {"token": "Bearer token"})
     moved = await ask(HttpGet("here", "/moved"))
     assert (moved.status, moved.body) == (302, "elsewhere")
+
+
+async def test_nul_characters_are_replaced_in_whatever_is_found(ask: Ask, service: tuple[Service, str]) -> None:
+    assert (await ask(HttpGet("here", "/nul"))).body == {"a\ufffd": ["b\ufffd", {"c": "\ufffd"}]}
+    metric = {"metric": {"pod": "a\x00"}, "value": [1, "2"]}
+    service[0].answer = {"status": "success", "data": {"resultType": "vector", "result": [metric]}}
+    assert (await ask(PromqlQuery("x"))).rows == [{"labels": {"pod": "a\ufffd"}, "value": 2.0}]
+    service[0].answer = {"status": "error", "errorType": "bad", "error": "a\x00"}
+    assert (await ask(PromqlQuery("x"))).error == "bad: a\ufffd"

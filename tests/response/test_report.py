@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.core.messages import Command, Target
 from engine.response.audit import AuditRow
-from engine.response.model import AlertSeen, Evidence, IncidentState
+from engine.response.model import ActionTaken, AlertSeen, Evidence, IncidentState
 from engine.response.record import CommandRow, EvidenceRow, IncidentRecord, timeline
 from engine.response.report import render
 from tests.response.conftest import SPIKE
@@ -158,3 +159,19 @@ def test_the_timeline_is_in_the_order_in_which_things_happened() -> None:
     late = row(7, 90_000, "alert.firing", "came late")
     moved = msgspec.structs.replace(late, data=late.data.replace(str(START_MS + 90_000), str(START_MS - 1)))
     assert timeline(msgspec.structs.replace(RECORD, timeline=[*ROWS, moved]))[0].text == "came late"
+
+
+def test_the_resolution_says_what_exactly_a_command_did_and_which_alert_was_which() -> None:
+    params: dict[str, object] = {"method": "POST", "path": "/api/admin/blocklist", "json": {"user_id": "mallory"}}
+    target = Target("http", "openclaw")
+    command = Command("c", 7, "g/r", "book", "block", "http.request", target, params, "warning", 0, 1)
+    other = msgspec.structs.replace(SEEN, fingerprint="g", labels={**SPIKE, "signal": "metrics"})
+    action = ActionTaken(command, 1, START_MS)
+    state = msgspec.structs.replace(STATE, actions=[action], alerts={"f": SEEN, "g": other})
+    said = row(7, 80_000, "command.not_sent", "restart: approved by ada, and not sent: alert cleared")
+    text = render(msgspec.structs.replace(RECORD, state=state, timeline=[*ROWS, said]))
+    assert (
+        '- POST /api/admin/blocklist {"user_id":"mallory"} on openclaw (http.request) (step block): succeeded' in text
+    )
+    assert "- restart: approved by ada, and not sent: alert cleared" in text.split("## Resolution")[1]
+    assert 'PolicyViolationSpike{signal="logs"}, PolicyViolationSpike{signal="metrics"}' in text

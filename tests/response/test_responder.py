@@ -20,15 +20,15 @@ import pytest_asyncio
 from aiohttp import web
 
 from engine.actions import Environment, HttpHost, load_actions
-from engine.core.messages import Command, SignedCommand, decode_command, encode
-from engine.edge import approvals, audit, control, incidents
+from engine.core.messages import Command, EvidenceLine, Outcome, SignedCommand, decode_command, encode
+from engine.edge import approvals, audit, claims, control, incidents
 from engine.edge.database import Database, url_of
 from engine.edge.executor import Executor, ExecutorSettings
 from engine.edge.investigate import Investigator
 from engine.edge.responder import Responder, ResponderConfig
 from engine.response import report, signing
 from engine.response.guardrails import ModeRule, Policy
-from engine.response.model import IncidentState, Operated
+from engine.response.model import IncidentState
 from engine.response.steps import Actions, Runbook
 from tests.executor.conftest import TOKEN, ManualClock, OpenClaw
 from tests.response.conftest import SPIKE, START_MS, alert, outcome
@@ -52,6 +52,8 @@ class World:
     runbooks: list[Runbook]
     actions: Actions
     http: httpx.AsyncClient
+    query_url: str = ""
+    up: str = "1"
     now_ms: int = START_MS
     topic: list[tuple[str, SignedCommand]] = field(default_factory=list)
     broker_down: bool = False
@@ -67,7 +69,7 @@ class World:
 
         config = ResponderConfig(self.runbooks, self.actions, policy, KEY, lambda: self.now_ms)
         databases = {"aureus_os": self.violations_url}
-        investigator = Investigator(self.http, databases=databases, hosts={}, query_url="")
+        investigator = Investigator(self.http, databases=databases, hosts={}, query_url=self.query_url)
         return Responder(config, self.database, investigator, send)
 
     def commands(self) -> list[Command]:
@@ -105,9 +107,37 @@ async def world(
     )
     await conn.close()
     async with httpx.AsyncClient() as client:
-        yield World(database, url, runbooks, actions, client)
+        world = World(database, url, runbooks, actions, client)
+
+        async def query(request: web.Request) -> web.Response:
+            found = [{"metric": {}, "value": [0, world.up]}]
+            return web.json_response({"status": "success", "data": {"resultType": "vector", "result": found}})
+
+        app = web.Application()
+        app.router.add_get("/api/v1/query", query)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        world.query_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield world
+        await runner.cleanup()
     await server.execute("drop database aureus_os_test with (force)")
     await server.close()
+
+
+async def report_outcome(world: World, responder: Responder, done: Outcome) -> None:
+    """What an executor does: write the outcome down, then say so."""
+    command = next(command for command in world.commands() if command.id == done.command)
+    async with world.database.transaction() as conn:
+        await claims.record_refused(conn, command, encode(command).decode(), done)
+    await responder.on_outcome(done)
+
+
+async def operate(world: World, kind: str, by: str, text: str = "") -> None:
+    """What the console and the command line do."""
+    async with world.database.connection() as conn:
+        query = "insert into operator_events (incident, kind, by_name, text, at_ms) values (1, $1, $2, $3, $4)"
+        await conn.execute(query, kind, by, text, world.now_ms)
 
 
 async def to_outcome(world: World) -> Command:
@@ -127,19 +157,19 @@ async def test_an_incident_runs_from_the_alert_to_the_report(world: World) -> No
         assert key == "http:openclaw"
         assert command.params["json"] == {"user_id": "mallory", "reason": "policy_violation_spike"}
         assert signed.received_ms == START_MS + 3
-        await responder.on_outcome(outcome(command.id, "succeeded", START_MS + 100))
+        await report_outcome(world, responder, outcome(command.id, "succeeded", START_MS + 100))
         await responder.on_transition(alert("resolved", START_MS + 60_000))
         world.now_ms = START_MS + 100 + VERIFY_MS
         await responder.on_tick(world.now_ms)
+        await responder.settled()
     state = await world.state()
     assert (state.status, state.resolution) == ("resolved", "verified")
     async with world.database.connection() as conn:
         stored = await incidents.record(conn, 1)
-        assert [row.status for row in await incidents.list_incidents(conn)] == ["resolved"]
     assert stored is not None
     text = report.render(stored)
     assert "mallory" in text
-    assert [row.step for row in stored.evidence] == ["suspects", "policies"]
+    assert [row.step for row in stored.evidence] == ["suspects", "policies", "stopped"]
     assert [row.status for row in stored.commands] == ["succeeded"]
 
 
@@ -150,7 +180,7 @@ async def test_pending_alerts_and_alerts_without_a_runbook_open_nothing(world: W
         await responder.on_transition(alert("resolved", START_MS))
         assert responder.counts == {"transition_ignored": 1, "no_runbook": 1, "resolved_without_incident": 1}
     async with world.database.connection() as conn:
-        assert await incidents.list_incidents(conn) == []
+        assert await conn.fetchval("select count(*) from incidents") == 0
 
 
 async def test_every_message_may_come_twice(world: World) -> None:
@@ -160,7 +190,7 @@ async def test_every_message_may_come_twice(world: World) -> None:
             await responder.settled()
         command = world.commands()[0]
         for _ in range(2):
-            await responder.on_outcome(outcome(command.id, "succeeded", START_MS + 100))
+            await report_outcome(world, responder, outcome(command.id, "succeeded", START_MS + 100))
         for _ in range(2):
             await responder.on_transition(alert("resolved", START_MS + 60_000))
         world.now_ms = START_MS + 100 + VERIFY_MS
@@ -226,12 +256,13 @@ async def test_a_crash_between_sending_and_marking_sends_the_very_same_bytes_aga
 async def test_an_outcome_that_comes_after_a_restart_goes_on_from_there(world: World) -> None:
     command = await to_outcome(world)
     async with world.responder() as second:
-        await second.on_outcome(outcome(command.id, "succeeded", START_MS + 100))
+        await report_outcome(world, second, outcome(command.id, "succeeded", START_MS + 100))
     assert (await world.state()).awaiting.kind == "verify"
     async with world.responder() as third:
         await third.on_transition(alert("resolved", START_MS + 60_000))
         world.now_ms = START_MS + 100 + VERIFY_MS
         await third.on_tick(world.now_ms)
+        await third.settled()
     assert (await world.state()).status == "resolved"
     assert len(world.topic) == 1
 
@@ -239,7 +270,9 @@ async def test_an_outcome_that_comes_after_a_restart_goes_on_from_there(world: W
 async def test_an_inconclusive_outcome_is_verified_and_never_repeated(world: World) -> None:
     command = await to_outcome(world)
     async with world.responder() as responder:
-        await responder.on_outcome(outcome(command.id, "inconclusive", START_MS + 100, reason="lease_ended"))
+        await report_outcome(
+            world, responder, outcome(command.id, "inconclusive", START_MS + 100, reason="lease_ended")
+        )
         world.now_ms = START_MS + 100 + VERIFY_MS
         await responder.on_tick(world.now_ms)
     state = await world.state()
@@ -312,10 +345,11 @@ async def test_the_pause_switch_holds_back_what_was_approved(world: World) -> No
 async def test_an_alert_that_comes_back_opens_the_incident_again_and_the_cooldown_holds(world: World) -> None:
     command = await to_outcome(world)
     async with world.responder() as responder:
-        await responder.on_outcome(outcome(command.id, "succeeded", START_MS + 100))
+        await report_outcome(world, responder, outcome(command.id, "succeeded", START_MS + 100))
         await responder.on_transition(alert("resolved", START_MS + 60_000))
         world.now_ms = START_MS + 100 + VERIFY_MS
         await responder.on_tick(world.now_ms)
+        await responder.settled()
         world.now_ms = START_MS + 100_000
         await responder.on_transition(alert("firing", START_MS + 100_000))
         await responder.settled()
@@ -327,12 +361,13 @@ async def test_an_alert_that_comes_back_opens_the_incident_again_and_the_cooldow
 async def test_long_after_it_was_resolved_it_is_a_new_incident(world: World) -> None:
     async with world.responder() as responder:
         await responder.on_transition(alert("firing", START_MS))
-        await responder.operate(1, Operated("close", "ada", "known"))
+        await operate(world, "close", "ada", "known")
+        await responder.on_tick(world.now_ms)
         world.now_ms = START_MS + 3_600_000
         await responder.on_transition(alert("firing", START_MS + 3_600_000))
         await responder.settled()
         async with world.database.connection() as conn:
-            assert [row.id for row in await incidents.list_incidents(conn, only_open=True)] == [2]
+            assert [row["id"] for row in await conn.fetch("select id from incidents where status = 'open'")] == [2]
 
 
 async def test_alerts_of_one_group_join_one_incident(world: World) -> None:
@@ -360,7 +395,8 @@ async def test_an_escalation_that_nobody_acknowledges_reaches_the_next_level(wor
         await responder.settled()
         world.now_ms = START_MS + 1_800_000
         await responder.on_tick(world.now_ms)
-        await responder.operate(1, Operated("acknowledge", "ada"))
+        await operate(world, "acknowledge", "ada")
+        await responder.on_tick(world.now_ms)
     async with world.database.connection() as conn:
         told = [row["told"] for row in await conn.fetch("select told from notices order by at_ms, id")]
     assert told == [["on-call"], ["security@your-org.com"]]
@@ -368,10 +404,138 @@ async def test_an_escalation_that_nobody_acknowledges_reaches_the_next_level(wor
     assert (state.acknowledged_by, state.wake_ms) == ("ada", None)
 
 
-async def test_an_outcome_of_an_unknown_incident_is_counted(world: World) -> None:
+@pytest.mark.parametrize("incident", [1, 77])
+async def test_an_outcome_that_no_executor_wrote_down_is_not_believed(world: World, incident: int) -> None:
+    command = await to_outcome(world)
     async with world.responder() as responder:
-        await responder.on_outcome(outcome("nobody's", "succeeded", START_MS, incident=77))
-        assert responder.counts["unknown_incident"] == 1
+        await responder.on_outcome(outcome(command.id, "succeeded", START_MS, incident=incident))
+        await responder.on_outcome(outcome("nobody's", "succeeded", START_MS, incident=incident))
+        assert responder.counts["outcome_ignored"] == 2
+    assert (await world.state()).awaiting.kind == "outcome"
+    assert "command.outcome" not in await world.kinds()
+
+
+async def test_what_an_outcome_says_is_taken_from_the_database_and_not_from_the_message(world: World) -> None:
+    command = await to_outcome(world)
+    async with world.responder() as responder:
+        async with world.database.transaction() as conn:
+            failed = outcome(command.id, "failed", START_MS + 100, reason="unexpected_status")
+            await claims.record_refused(conn, command, encode(command).decode(), failed)
+        await responder.on_outcome(outcome(command.id, "succeeded", START_MS + 100, incident=77))
+    assert (await world.state()).actions[0].status == "failed"
+
+
+async def test_what_people_do_is_applied_in_order_and_once(world: World) -> None:
+    async with world.responder() as one, world.responder() as two:
+        await one.on_transition(alert("firing", START_MS))
+        await one.settled()
+        for kind, by, text in (("note", "bob", "known client"), ("acknowledge", "ada", ""), ("close", "ada", "fixed")):
+            await operate(world, kind, by, text)
+        await one.on_tick(world.now_ms)
+        await two.on_tick(world.now_ms)
+    kinds = ("incident.note", "incident.acknowledged", "incident.closed")
+    assert [kind for kind in await world.kinds() if kind in kinds] == list(kinds)
+    state = await world.state()
+    assert (state.acknowledged_by, state.status) == ("ada", "closed")
+    async with world.database.connection() as conn:
+        done = await conn.fetch("select done_ms from operator_events")
+    assert [row["done_ms"] for row in done] == [world.now_ms] * 3
+
+
+async def test_an_incident_that_cannot_go_on_keeps_what_people_did_about_it(world: World) -> None:
+    async with world.responder() as responder:
+        await responder.on_transition(alert("firing", START_MS))
+        await responder.settled()
+        await operate(world, "note", "bob", "x")
+        await operate(world, "close", "bob")
+        async with world.database.connection() as conn:
+            await conn.execute("update incidents set state = '{}' where id = 1")
+        await responder.on_tick(world.now_ms)
+        assert responder.counts["turn_failed"] == 1
+    async with world.database.connection() as conn:
+        assert await conn.fetchval("select count(*) from operator_events where done_ms is null") == 2
+
+
+async def test_an_approved_command_that_is_withdrawn_says_so(world: World) -> None:
+    async with world.responder(ASKING) as responder:
+        await responder.on_transition(alert("firing", START_MS))
+        await responder.settled()
+        async with world.database.transaction() as conn:
+            [waiting] = await approvals.waiting(conn, START_MS)
+            await approvals.decide(conn, waiting.command, "approved", by="ada", now_ms=START_MS)
+        await responder.on_transition(alert("resolved", START_MS + 1_000))
+        await responder.on_tick(world.now_ms)
+    async with world.database.connection() as conn:
+        rows = [row for row in await audit.rows(conn, incident=1) if row.kind == "command.not_sent"]
+    assert world.topic == []
+    assert len(rows) == 1
+    assert "approved by ada, and not sent: alert cleared" in rows[0].data
+
+
+async def test_an_approval_just_before_the_end_counts_although_the_timer_comes_first(world: World) -> None:
+    async with world.responder(ASKING) as responder:
+        await responder.on_transition(alert("firing", START_MS))
+        await responder.settled()
+        async with world.database.transaction() as conn:
+            [waiting] = await approvals.waiting(conn, START_MS)
+            await approvals.decide(conn, waiting.command, "approved", by="ada", now_ms=waiting.expires_ms - 1)
+        world.now_ms = waiting.expires_ms
+        await responder.on_tick(world.now_ms)
+    kinds = await world.kinds()
+    assert "command.not_sent" in kinds
+    assert "command.unapproved" not in kinds
+
+
+async def test_a_nul_character_anywhere_leaves_everything_readable(world: World) -> None:
+    labels = {**SPIKE, "pod": "a\x00b"}
+    line = EvidenceLine(START_MS * 1_000_000, "a\x00line", {"job": "a\x00"})
+    async with world.responder() as responder:
+        firing = alert("firing", START_MS, labels, annotations={"summary": "a\x00b"}, value="1\x00", evidence=[line])
+        await responder.on_transition(firing)
+        await responder.settled()
+    async with world.database.connection() as conn:
+        assert await conn.fetchval("select state ->> 'status' from incidents") == "open"
+        lines = await conn.fetchval("select data ->> 'lines' from audit where kind = 'alert.firing'")
+    assert "a\ufffdline" in lines
+    assert (await world.state()).alert.labels["pod"] == "a\ufffdb"
+
+
+async def test_a_question_that_nobody_can_answer_does_not_hang_the_incident(world: World) -> None:
+    first = world.responder()
+    await first.on_transition(alert("firing", START_MS))
+    await first.__aexit__()  # the question is lost, and each time it is asked again the answer cannot be kept
+    async with world.database.connection() as conn:
+        await conn.execute("alter table evidence rename to evidence_away")
+    async with world.responder() as second:
+        for _ in range(2):
+            await second.on_tick(world.now_ms)
+            await second.settled()
+            world.now_ms += 60_000
+    assert (await world.state()).escalated_reason == "investigation_failed"
+
+
+async def test_after_a_long_outage_a_question_is_asked_again_before_it_counts_as_unanswered(world: World) -> None:
+    first = world.responder()
+    await first.on_transition(alert("firing", START_MS))
+    await first.__aexit__()
+    world.now_ms += 3_600_000
+    async with world.responder() as second:
+        await second.on_tick(world.now_ms)
+        await second.settled()
+    assert (await world.state()).awaiting.kind == "outcome"
+
+
+async def test_silence_while_the_service_is_down_is_no_repair(world: World) -> None:
+    world.up = "0"
+    command = await to_outcome(world)
+    async with world.responder() as responder:
+        await report_outcome(world, responder, outcome(command.id, "succeeded", START_MS + 100))
+        await responder.on_transition(alert("resolved", START_MS + 60_000))
+        world.now_ms = START_MS + 100 + VERIFY_MS
+        await responder.on_tick(world.now_ms)
+        await responder.settled()
+    state = await world.state()
+    assert (state.status, state.escalated_reason) == ("open", "ineffective_expect_failed")
 
 
 async def test_the_topic_holds_commands_that_an_executor_can_read(world: World) -> None:
@@ -437,7 +601,7 @@ async def test_a_run_in_which_the_responder_is_another_one_for_every_message(wor
     assert await once(tick) == "outcome"
     assert await once(tick) == "outcome"
     done = outcome(waiting.command, "succeeded", START_MS + 100)
-    assert await once(lambda r: r.on_outcome(done)) == "verify"
+    assert await once(lambda r: report_outcome(world, r, done)) == "verify"
     assert await once(lambda r: r.on_transition(alert("resolved", START_MS + 60_000))) == "verify"
     assert await once(tick) == "verify"
     world.now_ms = START_MS + 100 + VERIFY_MS
