@@ -1,9 +1,9 @@
 """From a log line's arrival to the command on the topic, and Prometheus's way to the same point as the rival.
 
-    python -m benchmarks.latency [--seconds 60] [--rate 1000] [--embedded | --kafka]
+    python -m benchmarks.latency [--seconds 60] [--rate 1000] [--only embedded|kafka|prometheus]
 
-Ours: a process of its own pushes `rate` log lines a second to the Loki receiver; three of them a second are the first of
-a new case, for which a LogQL rule with `for: 0s` fires, an incident opens and its runbook commands an action at once.
+Ours: a process of its own pushes `rate` log lines a second to the Loki receiver; three a second are the first of
+a new case: a LogQL rule with `for: 0s` fires, an incident opens, and its runbook commands an action at once.
 The clock starts before the line is pushed and stops when the signed command is read from its topic. Everything runs:
 receiver, router, evaluator, responder, PostgreSQL, on two brokers: the embedded one and, where it is cached, Kafka.
 
@@ -85,9 +85,7 @@ def settings(folder: Path, kafka_url: str) -> Settings:
     return Settings(
         state_dir=folder / "state",
         log=LogSettings(level="error", format="console"),
-        kafka=empty.kafka.model_copy(
-            update={"url": kafka_url, "topic_prefix": f"bench{random.randrange(10**9)}-"}
-        ),
+        kafka=empty.kafka.model_copy(update={"url": kafka_url, "topic_prefix": f"bench{random.randrange(10**9)}-"}),
         http=empty.http.model_copy(update={"listen": "127.0.0.1:0"}),
         rules=empty.rules.model_copy(update={"paths": [folder / "rules"]}),
         responder=empty.responder.model_copy(update=responder),
@@ -112,7 +110,7 @@ async def measure_sentinel(folder: Path, kafka_url: str, seconds: int, rate: int
         pushed = await _push(f"{node.http_url}/loki/api/v1/push", seconds, rate)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
-                while len(arrived) < len(pushed):
+                while len(arrived) < len(pushed):  # noqa: ASYNC110  # a benchmark may poll
                     await asyncio.sleep(0.1)
         reading.cancel()
     missing = [case for case in pushed if case not in arrived]
@@ -122,7 +120,7 @@ async def measure_sentinel(folder: Path, kafka_url: str, seconds: int, rate: int
 
 
 async def _ready(node: Node) -> None:
-    while not all(result.ok for result in (await node.health.readiness()).values()):
+    while not all(result.ok for result in (await node.health.readiness()).values()):  # noqa: ASYNC110  # as above
         await asyncio.sleep(0.1)
 
 
@@ -250,9 +248,7 @@ def main() -> int:
         folder = Path(name)
         if given.only in (None, "embedded"):
             sub = folder / "embedded"
-            rows["line -> command, embedded broker"] = asyncio.run(
-                measure_sentinel(sub, "", given.seconds, given.rate)
-            )
+            rows["line -> command, embedded broker"] = asyncio.run(measure_sentinel(sub, "", given.seconds, given.rate))
         if given.only in (None, "kafka"):
             rows |= _guarded("line -> command, Kafka", lambda: _on_kafka(folder / "kafka", given.seconds, given.rate))
         if given.only in (None, "prometheus"):

@@ -25,8 +25,8 @@ import httpx
 import msgspec
 from msgspec import Struct
 
+from engine.core.masking import MASK, mask_text, passwords
 from engine.core.messages import Target
-from engine.edge.masking import MASK, mask_text, passwords
 
 _NAME = re.compile(r"[a-z]+(\.[a-z_]+)+")
 

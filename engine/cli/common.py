@@ -22,10 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.core.diagnostics import Problem
+from engine.core.masking import mask_text
 from engine.edge import runtime
 from engine.edge.database import Database, DatabaseError, open_database
 from engine.edge.embedded_postgres import EmbeddedPostgresError
-from engine.edge.masking import mask_text
 from engine.edge.settings import Settings
 from engine.edge.settings_load import Loaded, SettingsError, load, parse_set
 

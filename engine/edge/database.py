@@ -21,8 +21,8 @@ import asyncpg
 import msgspec
 import structlog
 
+from engine.core.masking import PERCENT_ENCODE, mask_text
 from engine.edge import embedded_postgres
-from engine.edge.masking import PERCENT_ENCODE, mask_text
 from engine.edge.migrate import migrate
 
 masked = mask_text

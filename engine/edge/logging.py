@@ -13,7 +13,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from engine.edge.masking import MASK, is_secret_name, mask_text
+from engine.core.masking import MASK, is_secret_name, mask_text
 from engine.edge.settings import LogSettings
 
 # Libraries that say at "info" what is only of interest to their authors.

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from engine.edge.masking import PERCENT_ENCODE
+from engine.core.masking import PERCENT_ENCODE
 
 Mode = Literal["observe", "approve", "auto"]
 Positive = Annotated[int, Field(gt=0)]

@@ -22,7 +22,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.core.diagnostics import Document, Problem, load_yaml
-from engine.edge.masking import mask_text
+from engine.core.masking import mask_text
 from engine.edge.settings import Settings
 
 Key = tuple[str, ...]

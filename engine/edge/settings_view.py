@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 from pydantic import BaseModel, SecretStr
 
-from engine.edge.masking import MASK, is_secret_name, mask_text
+from engine.core.masking import MASK, is_secret_name, mask_text
 from engine.edge.settings_load import Key, Loaded
 
 Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]

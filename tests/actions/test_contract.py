@@ -13,8 +13,8 @@ import pytest_asyncio
 from aiohttp import web
 
 from engine.actions import Action, Environment, HttpHost, Plan, load_actions
+from engine.core.masking import MASK
 from engine.core.messages import Target
-from engine.edge.masking import MASK
 
 ACTIONS = load_actions()
 

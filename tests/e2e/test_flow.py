@@ -70,7 +70,7 @@ async def test_failing_payments_are_found_repaired_once_verified_and_reported(wo
     found = await world.client.incident("card")
     assert [command["status"] for command in found["commands"]] == ["succeeded"]
     report = await world.client.get(f"/incidents/{found['incident']['id']}/report")
-    for part in ("Payments of card fail", "http:shop", "succeeded", "payment_failed"):
+    for part in ("Payments of card fail", "on shop", "succeeded", "payment_failed"):
         assert part in report
 
 

@@ -93,7 +93,9 @@ async def test_what_is_delivered_twice_counts_once_and_what_cannot_be_used_is_ke
     stream = inputs("one", [1, 9, 9, 9, 1, 1])
     good = stream[2].batch
     assert isinstance(good, MetricBatch)
-    broken = msgspec.structs.replace(stream[2], batch=msgspec.structs.replace(good, source="other", special={"99": "NaN"}))
+    broken = msgspec.structs.replace(
+        stream[2], batch=msgspec.structs.replace(good, source="other", special={"99": "NaN"})
+    )
     async with evaluator(site) as node:
         await feed(site, [*stream[:3], *stream[:3], broken, *stream[3:]])
         await worked_through(node)

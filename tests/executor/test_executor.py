@@ -7,11 +7,11 @@ import asyncio
 import msgspec
 import pytest
 
+from engine.core.masking import MASK
 from engine.core.messages import Command, Outcome, SignedCommand, Target, encode
 from engine.edge import approvals, audit, control
 from engine.edge.database import Database
 from engine.edge.executor import MalformedCommandError
-from engine.edge.masking import MASK
 from engine.response import signing
 from tests.executor.conftest import KEY, START_MS, TOKEN, MakeExecutor, ManualClock, OpenClaw, block, message, signed
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.edge.masking import MASK, is_secret_name, mask_text
+from engine.core.masking import MASK, is_secret_name, mask_text
 
 
 @pytest.mark.parametrize(
