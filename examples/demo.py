@@ -263,9 +263,10 @@ async def demo(out: Path, options: Options) -> int:
         ports = free_port()
         chosen = settings(out, database, databases, ports, options)
         configure(chosen.log, chosen.instance)
-        node = await stack.enter_async_context(running(chosen, ROLES, loaded))
-        push_url = f"{node.http_url}/loki/api/v1/push"
+        # The stack comes first, as in life; it keeps its log lines until the receiver is there.
+        push_url = f"http://{chosen.http.listen}/loki/api/v1/push"
         aureus = await stack.enter_async_context(running_aureus(database.url, push_url, token, ports))
+        node = await stack.enter_async_context(running(chosen, ROLES, loaded))
         if options.prometheus:
             write_url = f"{node.http_url}/api/v1/write"
             opening = running_prometheus(options.prometheus, out / "prometheus", aureus.services, write_url)
