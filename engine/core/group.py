@@ -97,6 +97,7 @@ class Group:
                 self._readers.setdefault(selector.key, []).append(index)
         self._eager = [EagerTimes(config.eager_per_s, config.eager_grid_ms) for _ in group.rules]
         self._sources: set[str] = set()
+        self._newcomers: set[str] = set()  # known once their whole first batch is taken, not after a part of it
         self.kinds = {selector.kind for rule in group.rules for selector in rule.expression.selectors}
         self.watermark_ms = NEVER
         self._next_tick_ms: int | None = None
@@ -125,13 +126,15 @@ class Group:
 
     def matched(self, source: str, selector_key: str, due_ms: Times) -> None:
         """Note that a source sent matching events; `due_ms` are the times at which they can first be seen whole."""
-        self._sources.add(source)
+        self._newcomers.add(source)
         if self._config.eager_per_s:
             for index in self._readers[selector_key]:
                 self._eager[index].add(np.maximum(due_ms, self.watermark_ms))
 
     def progress(self, marks: Mapping[str, SourceMark], others_ms: int) -> None:
         """Move the watermark; `others_ms` is how far the shard's live sources are that send what the group reads."""
+        self._sources |= self._newcomers
+        self._newcomers.clear()
         heard_ms = max((mark.heard_ms for mark in marks.values()), default=NEVER)
         own = [marks[source] for source in self._sources if source in marks]
         live = [m.watermark_ms for m in own if m.heard_ms >= heard_ms - self._config.source_idle_ms]
