@@ -1,7 +1,7 @@
 """Replay: run recorded input through the same router and step as live, and compare what comes out.
 
 It has no broker, no database, no executor and no clock: it cannot act. "Identical" means that every decision was made
-again: same rule, labels, state, event time and cause.
+again: same rule, labels, state, event time, cause, value and evidence.
 """
 
 from __future__ import annotations
@@ -91,8 +91,10 @@ def replay(
 
 
 def _same(one: Transition, other: Transition | None) -> bool:
-    """Whether two transitions are one decision: equal ids (rule, labels, state, time), and the same cause."""
-    return other is not None and (one.id, one.cause) == (other.id, other.cause)
+    """Whether two transitions are one decision: everything but when its cause reached a connector."""
+    return other is not None and msgspec.structs.replace(one, received_ms=0) == msgspec.structs.replace(
+        other, received_ms=0
+    )
 
 
 def _feed(pipeline: Pipeline, batch: Batch, outcome: Comparison, now: dict[str, Transition]) -> None:

@@ -60,6 +60,17 @@ def test_a_transition_that_was_not_recorded_is_named() -> None:
     assert ([one.state for one in again.added], again.same) == (["resolved"], False)
 
 
+def test_a_transition_with_another_value_is_another_decision() -> None:
+    altered = [msgspec.structs.replace(one, value="8") for one in decided()]
+    again = run([*INPUT, *(recorded(ALERTS.name, one) for one in altered)])
+    assert ([one.value for one in again.gone], again.same) == (["8", "8"], False)
+
+
+def test_when_its_cause_arrived_is_no_part_of_a_decision() -> None:
+    altered = [msgspec.structs.replace(one, received_ms=7) for one in decided()]
+    assert run([*INPUT, *(recorded(ALERTS.name, one) for one in altered)]).same
+
+
 def test_a_batch_that_was_sent_twice_counts_once() -> None:
     again = run([*INPUT, *INPUT, *OUTPUT])
     assert again.same

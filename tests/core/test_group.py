@@ -153,6 +153,16 @@ def test_the_first_events_of_a_source_nobody_knew_are_taken():
     assert [(t.labels["s"], t.state, t.at_ms) for t in result.transitions] == [("2", "firing", 30_000)]
 
 
+def test_of_a_new_sources_first_batch_all_is_taken_not_only_what_the_first_selector_reads():
+    shard = Shard(one_rule("sum(x) + sum(y) > 5"), TICKS_ONLY)
+    shard.step(RuleInput(0, batch("known", 1, 30_000, [("x{s=1}", 29_000, 1.0)])))
+    first = shard.step(RuleInput(0, batch("new", 1, 28_000, [("y{s=2}", 28_000, 9.0), ("x{s=2}", 28_000, 0.0)])))
+    assert first.dropped == {}
+    shard.step(RuleInput(0, batch("known", 2, 30_001)))
+    judged = shard.step(RuleInput(0, batch("new", 2, 30_001)))
+    assert [(t.state, t.at_ms, t.value) for t in judged.transitions] == [("firing", 30_000, "10")]
+
+
 def test_a_group_whose_only_source_is_gone_follows_the_others():
     shard = Shard(one_rule("x > 5") + one_rule("y > 5"), StepConfig(eager_per_s=0, source_idle_ms=60_000))
     shard.step(RuleInput(0, batch("a", 1, 10_001, [("x", 10_000, 9.0)])))

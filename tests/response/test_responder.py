@@ -196,6 +196,7 @@ async def test_every_message_may_come_twice(world: World) -> None:
         world.now_ms = START_MS + 100 + VERIFY_MS
         for _ in range(2):
             await responder.on_tick(world.now_ms)
+            await responder.settled()
         await responder.on_transition(alert("firing", START_MS))
     assert len(world.topic) == 1
     kinds = await world.kinds()
