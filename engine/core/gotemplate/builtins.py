@@ -19,6 +19,7 @@ from engine.core.gotemplate.values import (
     zero_of_element,
 )
 
+
 def length(item: Value) -> int:
     """How many entries a map or list has, or bytes a string."""
     if item is None:

@@ -38,7 +38,7 @@ def _integer(text: str) -> t.Number:
     if not fits_int64(value) and not (fits_uint64(value) and text[0] != "+"):
         raise ValueError(f"integer overflow: {text!r}")
     if not fits_int64(value):
-        raise ValueError(f"integer overflow: {text!r} overflows int")
+        return t.Number(text, None, None, float(value))
     is_float = re.search("[.eEpP]", text) and not text.lstrip("+-").lower().startswith("0x")
     return t.Number(text, float(value) if is_float else value, value, float(value))
 
@@ -57,7 +57,9 @@ def _character(text: str) -> t.Number:
 def _complex(token: Token) -> t.Number:
     match = _COMPLEX.fullmatch(token.text) if token.kind == "complex" else None
     try:
-        real, imaginary = (parse_float(match[1]), parse_float(match[2])) if match else (0.0, parse_float(token.text[:-1]))
+        real, imaginary = (
+            (parse_float(match[1]), parse_float(match[2])) if match else (0.0, parse_float(token.text[:-1]))
+        )
     except ValueError:
         raise ValueError(f"illegal number syntax: {token.text!r}") from None
     value = complex(real, imaginary)

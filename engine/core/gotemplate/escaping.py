@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote_plus, unquote_to_bytes
 
-from engine.core.gotemplate.printing import sprint
+from engine.core.gotemplate.printing import printable, sprint
 from engine.core.gotemplate.values import TemplateError, Value, from_bytes, to_bytes
 
 _HTML = {'"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\0": "\ufffd"}
@@ -24,7 +24,7 @@ _BAD_ESCAPE = re.compile("%(?![0-9a-fA-F]{2}).{0,2}", re.DOTALL)
 def _joined(values: tuple[Value, ...]) -> str:
     if len(values) == 1 and isinstance(values[0], str):
         return str(values[0])
-    return sprint(tuple("<no value>" if value is None else value for value in values))
+    return sprint(tuple(map(printable, values)))
 
 
 def html(*values: Value) -> str:
@@ -42,9 +42,8 @@ def _js(sign: str) -> str:
         return _JS[sign]
     if sign < " ":
         return f"\\u00{ord(sign):02X}"
-    if sign < "\x80" or sign.isprintable():
-        return sign
-    return "\\uFFFD" if "\ud800" <= sign <= "\udfff" else f"\\u{ord(sign):04X}"
+    is_raw_byte = "\ud800" <= sign <= "\udfff"
+    return sign if sign < "\x80" or is_raw_byte or sign.isprintable() else f"\\u{ord(sign):04X}"
 
 
 def urlquery(*values: Value) -> str:

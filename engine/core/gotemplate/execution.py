@@ -240,7 +240,10 @@ class _Compiler:
             return compile_call(operand.name, self.program.functions[operand.name], (), None, self.operand)
         if isinstance(operand, t.Pipeline):
             return self.pipeline(operand)
-        value = ideal(operand)
+        try:
+            value = ideal(operand)
+        except TemplateError as error:
+            return fails(str(error), None)
         return lambda dot, frame: value
 
 

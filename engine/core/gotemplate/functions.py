@@ -83,8 +83,10 @@ def constant(operand: t.Operand, wanted: str) -> Value:
 
 
 def ideal(operand: t.Operand) -> Value:
-    """What a constant is by itself."""
+    """What a constant is by itself. Raises `TemplateError` for a number that is too large for that."""
     if isinstance(operand, t.Number):
+        if operand.ideal is None:
+            raise TemplateError(f"{operand.written} overflows int")
         return operand.ideal
     return operand.value if isinstance(operand, t.String | t.Boolean) else None
 

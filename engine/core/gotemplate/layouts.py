@@ -36,6 +36,8 @@ _WRITE: dict[str, Callable[[datetime], str]] = {
     "PM": lambda at: "PM" if at.hour >= 12 else "AM",
     "pm": lambda at: "pm" if at.hour >= 12 else "am",
 }
+
+
 def format_time(local: datetime, ns: int, zone_name: str, layout: str) -> str:
     """A local date and time in a layout. `ns` are the nanoseconds of its second; without a name the zone is its offset."""
     offset_s = int((local.utcoffset() or timedelta()).total_seconds())
@@ -47,7 +49,7 @@ def format_time(local: datetime, ns: int, zone_name: str, layout: str) -> str:
         if chunk[0] in ".,":
             return _fraction(ns, chunk)
         if chunk == "MST":
-            return zone_name or _offset(offset_s, "07" if offset_s % 3600 == 0 else "0700")
+            return zone_name or _offset(offset_s, "0700")
         return "Z" if chunk[0] == "Z" and offset_s == 0 else _offset(offset_s, chunk[1:])
 
     return CHUNK.sub(written, layout)

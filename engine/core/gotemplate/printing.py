@@ -6,7 +6,7 @@ Addresses are never printed: a pointer prints as what it points to, so that a re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.core.gotemplate.numerals import SHORTEST, format_float
 from engine.core.gotemplate.quoting import can_backquote, quote
@@ -41,7 +41,14 @@ def text(value: Value) -> str:
         return value
     if type(value) is int:
         return str(value)
-    return "<no value>" if value is None else format_value(value, "v", Flags())
+    return format_value(printable(value), "v", Flags())
+
+
+def printable(value: Value) -> Value:
+    """What is printed of a value that stands by itself: `<no value>` for nil, for a pointer what it points to."""
+    if value is None:
+        return "<no value>"
+    return replace(value, is_pointer=False) if isinstance(value, Struct) and value.is_pointer else value
 
 
 def sprint(values: tuple[Value, ...]) -> str:
@@ -74,8 +81,11 @@ def pad(body: str, flags: Flags, *, zero: bool = True) -> str:
 
 
 def _any(value: Value, verb: str, flags: Flags, depth: int) -> str:
-    own = isinstance(value, Named | Stringer)
-    if own and not flags.sharp_v and verb in "vsxXq":
+    if verb == "w":  # for errors in Go's `Errorf` alone
+        return _bad_verb(value, verb, flags)
+    if isinstance(value, Stringer) and flags.sharp_v:
+        return pad(value.go_string()[: flags.precision], flags)
+    if isinstance(value, Named | Stringer) and not flags.sharp_v and verb in "vsxXq":
         return _string(value.string(), verb, flags) or ""
     if isinstance(value, Mapping | list | Struct):
         return _container(value, verb, flags, depth)

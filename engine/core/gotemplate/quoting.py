@@ -73,5 +73,6 @@ def _written(sign: str, mark: str, ascii_only: bool) -> str:
 def can_backquote(text: str) -> bool:
     """Whether the text can stand between backquotes as it is."""
     return all(
-        sign not in "`\x7f\ufeff" and (sign >= " " or sign == "\t") and not "\ud800" <= sign <= "\udfff" for sign in text
+        sign not in "`\x7f\ufeff" and (sign >= " " or sign == "\t") and not "\ud800" <= sign <= "\udfff"
+        for sign in text
     )

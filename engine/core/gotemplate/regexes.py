@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import re2
@@ -33,17 +34,36 @@ def replace_all(expression: str, replacement: str, text: str) -> str:
     """Every match replaced; `$1` and `${name}` are its groups, `$$` is a dollar sign."""
     if "$" not in replacement:
         return replace_all_literal(expression, replacement, text)
-    return str(pattern(expression).sub(lambda match: _REFERENCE.sub(lambda ref: _group(match, ref), replacement), text))
+    return _replaced(
+        expression, text, lambda match: _REFERENCE.sub(lambda reference: _group(match, reference), replacement)
+    )
 
 
 def replace_all_literal(expression: str, replacement: str, text: str) -> str:
     """Every match replaced by the replacement as it stands."""
-    return str(pattern(expression).sub(lambda match: replacement, text))
+    return _replaced(expression, text, lambda match: replacement)
 
 
 def count(expression: str, text: str) -> int:
     """How often the expression matches, without overlap."""
-    return sum(1 for _ in pattern(expression).finditer(text))
+    return sum(1 for _ in _matches(expression, text))
+
+
+def _matches(expression: str, text: str) -> Iterator[re2._Match]:
+    """The matches that Go counts: an empty one right behind another is none."""
+    end = -1
+    for match in pattern(expression).finditer(text):
+        if match.end() > match.start() or match.start() != end:
+            yield match
+        end = match.end()
+
+
+def _replaced(expression: str, text: str, new: Callable[[re2._Match], str]) -> str:
+    out, done = [], 0
+    for match in _matches(expression, text):
+        out += [text[done : match.start()], new(match)]
+        done = match.end()
+    return "".join([*out, text[done:]])
 
 
 def _group(match: re2._Match, reference: re.Match[str]) -> str:

@@ -94,7 +94,10 @@ def _assembled(parts: dict[str, str], zone: tzinfo) -> Time:
     ) + timedelta(seconds=_below(int(second), 60), microseconds=ns // 1000)
     if "yearday" in parts:
         moment = moment.replace(month=1, day=1) + timedelta(days=int(parts["yearday"]) - 1)
-    return at_local(moment.replace(tzinfo=_zone(parts, zone)), ns % 1000)
+    moment = moment.replace(tzinfo=_zone(parts, zone))
+    if moment.tzinfo is not UTC and moment.astimezone(zone).utcoffset() == moment.utcoffset():
+        moment = moment.astimezone(zone)  # the offset that is written is the zone's own
+    return at_local(moment, ns % 1000)
 
 
 def _below(value: int, limit: int) -> int:

@@ -110,6 +110,12 @@ class Time(Stringer):
         """As Go prints a time: date, time, offset and zone."""
         return self.format("2006-01-02 15:04:05.999999999 -0700 MST")
 
+    def go_string(self) -> str:
+        """As Go source."""
+        at, zone = self.local(), "time.UTC" if self.zone is UTC else f'time.Location("{self.zone}")'
+        parts = f"{at.day}, {at.hour}, {at.minute}, {at.second}, {self.unix_ns % SECOND_NS}"
+        return f"time.Date({at.year}, time.{MONTHS[at.month - 1]}, {parts}, {zone})"
+
     def local(self) -> datetime:
         """Date and time in the zone, to the microsecond. Raises `TemplateError` beyond the years 1 to 9999."""
         try:

@@ -35,10 +35,13 @@ class String:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number constant, untyped: each field that is not None is a type it can take; `ideal` is what it is by itself."""
+    """A number constant, untyped: each field that is not None is a type it can take.
+
+    `ideal` is what it is by itself; None for an integer that only an unsigned type could hold.
+    """
 
     written: str
-    ideal: int | float | complex
+    ideal: int | float | complex | None
     integer: int | None
     floating: float | None
 
@@ -137,6 +140,7 @@ class Jump:
 
 
 Node = Text | Action | Branch | Call | Jump
+Nodes = Sequence[Node]
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,10 @@ class Stringer:
         """What its `String` method says."""
         raise NotImplementedError
 
+    def go_string(self) -> str:
+        """What its `GoString` method says, for `%#v`."""
+        raise NotImplementedError
+
 
 _TYPES: dict[type, str] = {
     str: "string",
