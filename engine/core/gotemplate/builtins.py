@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from engine.core.gotemplate import comparison, escaping
 from engine.core.gotemplate.functions import Functions, function
@@ -97,7 +98,7 @@ def _bounds(item: Sequence[Value], indexes: tuple[Value, ...]) -> tuple[int, int
     numbers = [_index(key, len(item)) for key in indexes]
     bounds = [0, len(item)]
     bounds[: len(numbers)] = numbers
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         if low > high:
             raise TemplateError(f"invalid slice index: {low} > {high}")
     return bounds[0], bounds[1]

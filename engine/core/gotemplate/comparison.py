@@ -29,6 +29,8 @@ def equal(left: Value, *others: Value) -> bool:
 
 
 def _same(left: Value, right: Value) -> bool:
+    if type(left) is type(right) is str:
+        return bool(left == right)
     kinds = _kind(left), _kind(right)
     if kinds[0] == kinds[1]:
         return bool(left == right) if kinds[0] else _same_objects(left, right)

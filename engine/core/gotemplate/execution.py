@@ -60,12 +60,13 @@ class _Compiler:
 
     def body(self, nodes: Sequence[t.Node]) -> Write:
         """Nodes one after another."""
-        parts = [self.node(node) for node in nodes]
-        if len(parts) == 1:
-            return parts[0]
+        if len(nodes) == 1:
+            return self.node(nodes[0])
         if any(_may_jump(node) for node in nodes):
-            return lambda dot, frame: _until_jump(parts, dot, frame)
-        return lambda dot, frame: "".join([part(dot, frame) for part in parts])
+            writes = [self.node(node) for node in nodes]
+            return lambda dot, frame: _until_jump(writes, dot, frame)
+        parts: list[Any] = [node.text if isinstance(node, t.Text) else self.node(node) for node in nodes]
+        return lambda dot, frame: "".join([part if type(part) is str else part(dot, frame) for part in parts])
 
     def node(self, node: t.Node) -> Write:
         """One node."""
@@ -109,7 +110,8 @@ class _Compiler:
             except TemplateError as error:
                 raise located(error, offset, written) from None
 
-        return write
+        label = _only_label(node.pipeline)
+        return write if label is None else _label_or(label, write)
 
     def choice(self, node: t.Branch) -> Write:
         """`if` and `with`."""
@@ -254,6 +256,27 @@ def _label(name: str) -> Evaluate:
         return dot.get(name, "") if type(dot) is dict else field_of(dot, name)
 
     return value
+
+
+def _only_label(pipeline: t.Pipeline) -> str | None:
+    """The name of the label that is all there is to a pipeline."""
+    operands = pipeline.commands[0].operands
+    if len(pipeline.commands) > 1 or len(operands) > 1 or not isinstance(operands[0], t.Field):
+        return None
+    return operands[0].names[0] if len(operands[0].names) == 1 else None
+
+
+def _label_or(name: str, write: Write) -> Write:
+    """The quick way to write a label: a plain dict with text in it; anything else goes the general way."""
+
+    def write_label(dot: Any, frame: Frame) -> str:
+        if type(dot) is dict:
+            value = dot.get(name, "")
+            if type(value) is str:
+                return value
+        return write(dot, frame)
+
+    return write_label
 
 
 def _variable(variable: t.Variable) -> Evaluate:

@@ -20,7 +20,10 @@ class Bodies(Protocol):
 
 
 class Frame:
-    """The variables of a running template; `context` is what functions may ask for, `jump` a pending break or continue."""
+    """The variables of a running template.
+
+    `context` is what functions may ask for, `jump` a `break` or `continue` on its way to the `range`.
+    """
 
     __slots__ = ("context", "depth", "jump", "program", "slots")
 

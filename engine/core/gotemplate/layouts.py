@@ -39,7 +39,7 @@ _WRITE: dict[str, Callable[[datetime], str]] = {
 
 
 def format_time(local: datetime, ns: int, zone_name: str, layout: str) -> str:
-    """A local date and time in a layout. `ns` are the nanoseconds of its second; without a name the zone is its offset."""
+    """A local date and time in a layout. `ns`: the nanoseconds of its second; a zone without a name is its offset."""
     offset_s = int((local.utcoffset() or timedelta()).total_seconds())
 
     def written(match: re.Match[str]) -> str:

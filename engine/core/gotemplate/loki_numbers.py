@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal, Overflow
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 
 from engine.core.gotemplate.functions import Functions, function
 from engine.core.gotemplate.numerals import fits_int64, parse_float, parse_int, wrap_int64

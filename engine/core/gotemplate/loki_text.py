@@ -22,7 +22,7 @@ from engine.core.gotemplate.values import (
 )
 
 MOST_CHARACTERS = 1_000_000  # that one call may add; the numbers may come out of a log line
-_SPACE = " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_SPACE = " \t\n\v\f\r\x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/\r\n]")
 
 
@@ -59,7 +59,7 @@ def truncate(length: int, text: str) -> str:
 
 
 def substring(start: int, end: int, text: str) -> str:
-    """The bytes from `start` to `end`: from the beginning if `start` is negative, to the last if `end` is or lies beyond."""
+    """The bytes from `start` to `end`; a negative start is the first, an end that is negative or too large the last."""
     raw = to_bytes(text)
     if start < 0:
         start = 0

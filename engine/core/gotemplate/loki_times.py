@@ -6,8 +6,8 @@ from datetime import tzinfo
 
 from engine.core.gotemplate.frame import Frame
 from engine.core.gotemplate.functions import Functions, function
-from engine.core.gotemplate.times import SECOND_NS, ZERO_TIME, Time, load_zone
 from engine.core.gotemplate.timeparsing import parse_time
+from engine.core.gotemplate.times import SECOND_NS, ZERO_TIME, Time, load_zone
 from engine.core.gotemplate.values import Named, TemplateError, Uint8, Value
 
 _EPOCH_UNITS_NS = {5: 86_400 * SECOND_NS, 10: SECOND_NS, 13: 1_000_000, 16: 1_000, 19: 1}  # by number of digits

@@ -90,8 +90,7 @@ def _shortest(value: float, verb: str) -> str:
 def _binary(value: float) -> str:
     if value == 0:
         return f"{'-' if math.copysign(1, value) < 0 else ''}0p-1074"
-    fraction, exponent = math.frexp(abs(value))
-    exponent = max(exponent - 53, -1074)
+    exponent = max(math.frexp(abs(value))[1] - 53, -1074)
     return f"{'-' if value < 0 else ''}{int(math.ldexp(abs(value), -exponent))}p{exponent:+d}"
 
 

@@ -1,21 +1,67 @@
-"""Go's `fmt.Sprintf`: the format's verbs with flags, width, precision, `*` and `[n]`, and what it says of wrong ones."""
+"""Go's `fmt.Sprintf`: verbs with flags, width, precision, `*` and `[n]`, and what it says of wrong ones."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.core.gotemplate.printing import Flags, format_value
 from engine.core.gotemplate.values import TemplateError, Value, type_name
 
-MOST = 1_000_000  # the widest field, and the highest argument number, that Go takes
+MOST = 1_000_000  # the widest field; Go takes some that are ten times as wide
 _DIGITS = re.compile(r"[0-9]+")
+_SIMPLE = re.compile(
+    r"%(?:%|(?P<signs>[-+# 0]*)(?P<width>[1-9][0-9]{0,4})?(?P<precision>\.[0-9]{0,4})?(?P<verb>[a-vx-zA-Z]))"
+)
 _INDEX = re.compile(r"\[([^\]]*)\]")
 
 
 def sprintf(template: str, arguments: Sequence[Value]) -> str:
     """The format filled in. Wrong verbs, missing and surplus arguments show in the text, as in Go."""
-    return _Printer(template, arguments).run()
+    plan = _plan(template)
+    if plan is None or len(plan.verbs) != len(arguments):
+        return _Printer(template, arguments).run()
+    out = [plan.start]
+    for (verb, flags, text), value in zip(plan.verbs, arguments, strict=True):
+        out += (format_value(value, verb, flags), text)
+    return "".join(out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A format that takes its arguments in order: text, then for each argument verb, flags and the text behind it."""
+
+    start: str
+    verbs: tuple[tuple[str, Flags, str], ...]
+
+
+@lru_cache(maxsize=1_000)
+def _plan(template: str) -> _Plan | None:
+    """A format taken apart once; None if that needs the arguments."""
+    texts, verbs, done = [""], [], 0
+    for match in _SIMPLE.finditer(template):
+        texts[-1] += template[done : match.start()]
+        done = match.end()
+        if match["verb"] is None:
+            texts[-1] += "%"
+            continue
+        verbs.append((match["verb"], _flags(match)))
+        texts.append("")
+    texts[-1] += template[done:]
+    if "%" in _SIMPLE.sub("", template):
+        return None
+    return _Plan(texts[0], tuple((verb, flags, text) for (verb, flags), text in zip(verbs, texts[1:], strict=True)))
+
+
+def _flags(match: re.Match[str]) -> Flags:
+    flags = Flags(*(sign in match["signs"] for sign in "-+# 0"))
+    flags.width = int(match["width"]) if match["width"] else None
+    flags.precision = None if match["precision"] is None else int(match["precision"][1:] or 0)
+    if match["verb"] == "v":
+        flags.plus_v, flags.plus, flags.sharp_v, flags.sharp = flags.plus, False, flags.sharp, False
+    return flags
 
 
 class _Printer:

@@ -1,7 +1,7 @@
 """Templates of Prometheus and Loki rule files: labels and annotations of alerts.
 
-`compile_template` parses once, at load; `Template.expand` fills in one alert. The functions, the variables and a missing
-key are Prometheus's (its template reference); a field of the data that is missing is an error, as there.
+`compile_template` parses once, at load; `Template.expand` fills in one alert. Functions and variables are those of
+Prometheus's template reference; a label that is missing is the empty string.
 """
 
 from __future__ import annotations

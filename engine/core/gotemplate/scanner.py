@@ -37,7 +37,8 @@ _NUMBER = re.compile(
 class Token:
     """A token and its offset in the source.
 
-    Kinds: text, left, right, space, string, char, number, complex, bool, word, keyword, variable, field, dot, symbol, end.
+    Kinds: text, left, right, space, string, char, number, complex, bool, word, keyword, variable, field, dot, symbol,
+    end.
     """
 
     kind: str

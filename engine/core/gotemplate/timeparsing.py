@@ -58,7 +58,8 @@ _KINDS = {
 
 def parse_time(layout: str, text: str, zone: tzinfo) -> Time:
     """The time that a text gives in a layout; in `zone` if the text has none. Raises `ValueError`."""
-    pattern, chunks, done = "", [], 0
+    pattern, done = "", 0
+    chunks: list[str] = []
     for match in CHUNK.finditer(layout):
         chunk = match[0]
         pattern += re.escape(layout[done : match.start()]) + f"({_reader(chunk, chunks)})"

@@ -140,7 +140,7 @@ ZERO_TIME = Time(-62_135_596_800 * SECOND_NS)  # 1 January of the year 1, Go's z
 
 @cache
 def load_zone(name: str) -> tzinfo:
-    """A time zone by its IANA name; UTC for an unknown one. `Local` is UTC, too: a replay must not depend on the machine."""
+    """A time zone by its IANA name; UTC for an unknown one, and for `Local`: a replay must not hang on the machine."""
     if name in ("", "UTC", "Local"):
         return UTC
     try:
