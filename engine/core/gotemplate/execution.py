@@ -14,10 +14,10 @@ from typing import Any
 from engine.core.gotemplate import tree as t
 from engine.core.gotemplate.calls import Evaluate, compile_call, fails, field_of, fields_of, method_of
 from engine.core.gotemplate.frame import UNSET, Frame
-from engine.core.gotemplate.functions import Functions, ideal
+from engine.core.gotemplate.functions import Functions, ideal, written
 from engine.core.gotemplate.printing import text
 from engine.core.gotemplate.scanner import error_at
-from engine.core.gotemplate.values import TemplateError, Value, is_true, to_bytes, type_name
+from engine.core.gotemplate.values import TemplateError, Value, is_true, to_bytes
 
 Write = Callable[[Any, Frame], str]
 
@@ -198,7 +198,8 @@ class _Compiler:
         if arguments or before is not None:
             if isinstance(head, t.Field | t.Variable | t.Chain) and head.names:
                 return self.method(head, arguments, before)
-            return fails("can't give argument to non-function", before)
+            shown = f" {written(head)}" if isinstance(head, t.Number | t.String | t.Boolean) else ""
+            return fails(f"can't give argument to non-function{shown}", before)
         if isinstance(head, t.Nil):
             return fails("nil is not a command", None)
         return self.operand(head)
@@ -216,7 +217,7 @@ class _Compiler:
             known = method_of(target, name)
             if known is None:
                 field_of(target, name)
-                raise TemplateError(f"{name} has arguments but is not a method")
+                raise TemplateError(f"{name} is not a method but has arguments")
             final = None if before is None else lambda dot, frame: given
             return compile_call(name, known, arguments, final, operand)(dot, frame)
 
@@ -357,4 +358,4 @@ def _pairs(collection: Value, targets: int) -> Sequence[tuple[Value, Value]]:
         return [(None, kind(number)) for number in range(collection)]
     if collection is None:
         return []
-    raise TemplateError(f"range can't iterate over {text(collection)} ({type_name(collection)})")
+    raise TemplateError(f"range can't iterate over {text(collection)}")

@@ -103,7 +103,7 @@ def compile_template(source: str) -> Template:
 
 def _query(frame: Frame, text: str) -> Samples:
     if frame.context.query is None:
-        raise TemplateError("there is nothing here that answers queries")
+        raise TemplateError("there is no database here to query")
     rows: Sequence[tuple[Labels, float]] = frame.context.query(text)
     return Samples(
         Struct("template.sample", {"Labels": dict(labels), "Value": float(value)}, True) for labels, value in rows

@@ -24,6 +24,7 @@ _TOKEN = re.compile(rf"(?P<literal>{_LITERAL})|(?P<selector>\{{(?:{_LITERAL}|[^{
 _MATCHER = re.compile(rf"(?:{_LITERAL}|[^,\"'`])+")
 _NUMERIC = set("deEfFgGb")
 _BEFORE_NUMBER = re.compile(r"(?:^|[-+*/%^<>=(,]|\b(?:and|or|unless|bool))\s*$")
+_OFFSET = re.compile(r"(?:\boffset|@)\s*-?\s*$")
 _SELECTS = re.compile(rf"^\s*[^=!~]+=~?\s*(?!(?:\"\"|''|``)\s*$)(?:{_LITERAL})\s*$")
 
 
@@ -122,12 +123,19 @@ def _filled(operands: tuple[t.Operand, ...]) -> str | None:
             piece = kept
         elif match["literal"]:
             piece = re.sub(f"[{_HOLES}]", "", piece)
-        elif piece == _NUMBER and _BEFORE_NUMBER.search(out):
+        elif piece == _NUMBER and _is_plain_number(out, marked[match.end() :]):
             piece = "0"
         elif piece in _HOLES:
             return None
         out += piece
-    return None if re.search(r"0[\w.\[{]", "".join(re.findall(r"0\S", out[-2:]))) else out
+    return out
+
+
+def _is_plain_number(before: str, after: str) -> bool:
+    """Whether a number stands here that selects nothing: an operand or argument, no offset, no piece of a word."""
+    if _OFFSET.search(before) or re.match(r"[\w.:]", after):
+        return False
+    return _BEFORE_NUMBER.search(before) is not None
 
 
 def _marked(match: re.Match[str]) -> str:
