@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from engine.core.gotemplate.printing import Flags, format_value
-from engine.core.gotemplate.values import TemplateError, Value, type_name
+from engine.core.gotemplate.values import Value, type_name
 
 MOST = 1_000_000  # the widest field; Go takes some that are ten times as wide
 _DIGITS = re.compile(r"[0-9]+")
@@ -200,10 +200,3 @@ class _Printer:
 
 def _described(value: Value) -> str:
     return "<nil>" if value is None else f"{type_name(value)}={format_value(value, 'v', Flags())}"
-
-
-def printf(template: Value, *arguments: Value) -> str:
-    """The template function `printf`. Raises `TemplateError` if the format is no string."""
-    if not isinstance(template, str):
-        raise TemplateError(f"wrong type for value; expected string; got {type_name(template)}")
-    return sprintf(template, arguments)

@@ -20,7 +20,7 @@ from engine.core.gotemplate.frame import UNSET, Frame
 from engine.core.gotemplate.functions import Functions, function
 from engine.core.gotemplate.parser import parse
 from engine.core.gotemplate.queries import Notice, find_queries
-from engine.core.gotemplate.times import Duration, Time
+from engine.core.gotemplate.times import Duration
 from engine.core.gotemplate.values import AnyMap, Html, Struct, TemplateError, Value, clean
 from engine.core.gotemplate.wordcase import title_of_words
 from engine.core.labels import Labels
@@ -212,5 +212,3 @@ FUNCTIONS: Functions = {
     "pathPrefix": function(lambda frame: urlsplit(frame.context.external_url).path, takes_context=True),
     "externalURL": function(lambda frame: str(frame.context.external_url), takes_context=True),
 }
-
-__all__ = ["FUNCTIONS", "Context", "Template", "Time", "compile_template"]
