@@ -6,7 +6,7 @@ import math
 
 from engine.core.gotemplate.numerals import parse_float
 from engine.core.gotemplate.printf import sprintf
-from engine.core.gotemplate.times import Time, from_seconds
+from engine.core.gotemplate.times import SECOND_NS, Duration, Time, from_seconds
 from engine.core.gotemplate.values import Named, TemplateError, Uint8, Value, type_name
 
 _LARGE = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
@@ -15,7 +15,9 @@ _SMALL = ("", "m", "u", "n", "p", "f", "a", "z", "y")
 
 
 def to_float(value: Value) -> float:
-    """A number, or the number that a string spells. Raises `TemplateError`."""
+    """A number, the number that a string spells, or the seconds of a duration. Raises `TemplateError`."""
+    if isinstance(value, Duration):
+        return value / SECOND_NS
     if isinstance(value, str) and type_name(value) == "string":
         try:
             return parse_float(value)
@@ -97,7 +99,7 @@ def to_time(value: Value) -> Time:
     """Seconds since 1970 as a time in UTC, cut to the millisecond."""
     number = to_float(value)
     if not math.isfinite(number):
-        raise TemplateError(f"{_four_digits(number)} cannot be represented as a timestamp")
+        raise TemplateError("value is NaN or Inf")
     ns = from_seconds(number).unix_ns
     ms = abs(ns) // 1_000_000
     return Time((-ms if ns < 0 else ms) * 1_000_000)

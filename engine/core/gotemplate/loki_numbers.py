@@ -15,7 +15,7 @@ from engine.core.gotemplate.numerals import fits_int64, parse_float, parse_int, 
 from engine.core.gotemplate.times import parse_duration
 from engine.core.gotemplate.values import Int64, TemplateError, Value
 
-_ZERO_FRACTION = re.compile(r"^([+-]?[0-9]+)\.0*$")
+_FRACTION = re.compile(r"^([+-]?[0-9]*)\.[0-9]*$")
 _EXACT = Context(prec=800)
 _QUOTIENT = Decimal("1e-16")  # digits behind the point that a quotient keeps
 _BYTES = re.compile(r"([0-9.,]+)\s*([A-Za-z]*)")
@@ -30,7 +30,7 @@ _BYTE_UNITS = {
 def to_int64(value: Value) -> Int64:
     """A number cut to an integer, or the integer that a text spells; 0 for anything else."""
     if isinstance(value, str):
-        match = _ZERO_FRACTION.match(value)
+        match = _FRACTION.match(value)
         try:
             number = parse_int(match[1] if match else value)
         except ValueError:
@@ -83,7 +83,7 @@ def _folded_decimal(join: Callable[[Decimal, Decimal], Decimal], start: Decimal 
         result = numbers.pop(0) if start is None else start
         for number in numbers:
             result = join(result, number)
-        return float(result)
+        return float(result) + 0.0  # Go's decimals have no negative zero
 
     return total
 
@@ -96,12 +96,15 @@ def _quotient(left: Decimal, right: Decimal) -> Decimal:
 
 def round_to(value: Value, places: int, *round_on: float) -> float:
     """So many digits behind the point; a rest of at least `round_on` (a half) rounds up."""
+    number = to_float64(value)
+    if not math.isfinite(number):
+        return number
     try:
         power = math.pow(10, places)
-        scaled = power * to_float64(value)
+        scaled = power * number
         rest = math.modf(scaled)[0]
         whole = math.ceil(scaled) if rest >= (round_on[0] if round_on else 0.5) else math.floor(scaled)
-        return float(whole) / power
+        return math.copysign(whole, number) / power
     except (OverflowError, ValueError, ZeroDivisionError):
         return math.nan
 
@@ -109,15 +112,20 @@ def round_to(value: Value, places: int, *round_on: float) -> float:
 def _whole(step: Callable[[float], int]) -> Callable[[Value], float]:
     def whole(value: Value) -> float:
         number = to_float64(value)
-        return float(step(number)) if math.isfinite(number) else number
+        return math.copysign(step(number), number) if math.isfinite(number) else number
 
     return whole
+
+
+def _signed(number: float) -> tuple[float, float]:
+    """Orders -0 before 0, as Go's `math.Max` does."""
+    return number, math.copysign(1, number)
 
 
 def _extreme(choose: Callable[..., float]) -> Callable[..., float]:
     def chosen(*values: Value) -> float:
         numbers = [to_float64(value) for value in values]
-        return math.nan if any(map(math.isnan, numbers)) else choose(numbers)
+        return math.nan if any(map(math.isnan, numbers)) else choose(numbers, key=_signed)
 
     return chosen
 

@@ -20,7 +20,9 @@ from engine.core.gotemplate.values import (
     from_bytes,
     to_bytes,
 )
+from engine.core.gotemplate.wordcase import lower, upper
 
+MOST_NESTED = 50  # maps and lists of a JSON document in each other; each costs a piece of Python's stack
 MOST_CHARACTERS = 1_000_000  # that one call may add; the numbers may come out of a log line
 _SPACE = " \t\n\v\f\r\x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/\r\n]")
@@ -71,13 +73,13 @@ def substring(start: int, end: int, text: str) -> str:
 
 
 def align_left(width: int, text: str) -> str:
-    """The text cut or filled up to a width, beginning at the left."""
-    return text[: max(width, 0)].ljust(_within(width, width))
+    """The text cut or filled up to a width, beginning at the left; as it is for a negative width."""
+    return text if width < 0 else text[:width].ljust(_within(width, width))
 
 
 def align_right(width: int, text: str) -> str:
-    """The end of the text cut or filled up to a width, ending at the right."""
-    return text[-width:].rjust(_within(width, width)) if width > 0 else ""
+    """The end of the text cut or filled up to a width, ending at the right; as it is for a negative width."""
+    return text if width < 0 else text[max(len(text) - width, 0) :].rjust(_within(width, width))
 
 
 def replace(text: str, old: str, new: str, times: int) -> str:
@@ -111,25 +113,27 @@ def base64_decode(text: str) -> str:
 
 
 def from_json(text: str) -> Value:
-    """A JSON document as maps, lists, text, float64 and bool; nil if it is malformed."""
+    """A JSON document as maps, lists, text, float64 and bool; nil if it is malformed or nested too deeply."""
     try:
-        return _typed(msgspec.json.decode(text.encode("utf-8", "replace")))
-    except (msgspec.DecodeError, RecursionError):
+        return _typed(msgspec.json.decode(text.encode("utf-8", "replace")), 0)
+    except (msgspec.DecodeError, RecursionError, OverflowError):
         return None
 
 
-def _typed(value: Any) -> Value:
+def _typed(value: Any, depth: int) -> Value:
+    if depth > MOST_NESTED:
+        raise RecursionError
     if isinstance(value, dict):
-        return AnyMap((key, _typed(item)) for key, item in value.items())
+        return AnyMap((key, _typed(item, depth + 1)) for key, item in value.items())
     if isinstance(value, list):
-        return AnyList(map(_typed, value))
+        return AnyList(_typed(item, depth + 1) for item in value)
     return float(value) if type(value) is int else value
 
 
 FUNCTIONS: Functions = {
     # the old names, with Go's order of arguments
-    "ToLower": function(str.lower, "string"),
-    "ToUpper": function(str.upper, "string"),
+    "ToLower": function(lower, "string"),
+    "ToUpper": function(upper, "string"),
     "Replace": function(replace, "string string string int"),
     "Trim": function(str.strip, "string string"),
     "TrimLeft": function(str.lstrip, "string string"),
@@ -138,8 +142,8 @@ FUNCTIONS: Functions = {
     "TrimSuffix": function(str.removesuffix, "string string"),
     "TrimSpace": function(lambda text: text.strip(_SPACE), "string"),
     # the text comes last, for pipelines
-    "lower": function(str.lower, "string"),
-    "upper": function(str.upper, "string"),
+    "lower": function(lower, "string"),
+    "upper": function(upper, "string"),
     "replace": function(lambda old, new, text: text.replace(old, new), "string string string"),
     "trim": function(lambda text: text.strip(_SPACE), "string"),
     "trimAll": function(lambda signs, text: text.strip(signs), "string string"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import tzinfo
 
 from engine.core.gotemplate.frame import Frame
@@ -10,6 +11,7 @@ from engine.core.gotemplate.timeparsing import parse_time
 from engine.core.gotemplate.times import SECOND_NS, ZERO_TIME, Time, load_zone
 from engine.core.gotemplate.values import Named, TemplateError, Uint8, Value
 
+_EPOCH = re.compile(r"[+-]?[0-9]+")
 _EPOCH_UNITS_NS = {5: 86_400 * SECOND_NS, 10: SECOND_NS, 13: 1_000_000, 16: 1_000, 19: 1}  # by number of digits
 
 
@@ -40,7 +42,7 @@ def to_date(layout: str, text: str, zone: tzinfo) -> Time:
 def unix_to_time(epoch: str) -> Time:
     """Days, seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their number of digits."""
     unit = _EPOCH_UNITS_NS.get(len(epoch))
-    if unit is None or not (epoch.isascii() and epoch.isdecimal()):
+    if unit is None or not _EPOCH.fullmatch(epoch):
         raise TemplateError(f"unable to parse time {epoch!r} (5, 10, 13, 16 or 19 digits)")
     return Time(int(epoch) * unit)
 

@@ -22,7 +22,7 @@ from engine.core.gotemplate.parser import parse
 from engine.core.gotemplate.queries import Notice, find_queries
 from engine.core.gotemplate.times import Duration
 from engine.core.gotemplate.values import AnyMap, Html, Struct, TemplateError, Value, clean
-from engine.core.gotemplate.wordcase import title_of_words
+from engine.core.gotemplate.wordcase import lower, title_of_words, upper
 from engine.core.labels import Labels
 
 Query = Callable[[str], list[tuple[Labels, float]]]
@@ -161,14 +161,18 @@ def strip_domain(text: str) -> str:
 
 
 def _parse_duration(text: str) -> float:
+    sign = -1 if text.startswith("-") else 1
     try:
-        return duration.parse_ms(text) / 1000
+        return sign * duration.parse_ms(text.removeprefix("-")) / 1000
     except ValueError as error:
         raise TemplateError(str(error)) from None
 
 
 def _to_duration(value: Value) -> Duration:
-    return Duration(int(humanize.to_float(value) * 1e9))
+    ns = humanize.to_float(value) * 1e9
+    if not -(2.0**63) <= ns < 2.0**63:
+        raise TemplateError(f"{ns / 1e9:g} seconds are more than a duration can hold")
+    return Duration(int(ns))
 
 
 def _link(tab: int) -> Callable[[str], str]:
@@ -201,8 +205,8 @@ FUNCTIONS: Functions = {
     "match": function(regexes.is_match, "string string"),
     "reReplaceAll": function(regexes.replace_all, "string string string"),
     "title": function(title_of_words, "string"),
-    "toUpper": function(str.upper, "string"),
-    "toLower": function(str.lower, "string"),
+    "toUpper": function(upper, "string"),
+    "toLower": function(lower, "string"),
     "stripPort": function(strip_port, "string"),
     "stripDomain": function(strip_domain, "string"),
     "safeHtml": function(Html, "string"),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from functools import cache
+from functools import lru_cache
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -138,7 +138,7 @@ class Time(Stringer):
 ZERO_TIME = Time(-62_135_596_800 * SECOND_NS)  # 1 January of the year 1, Go's zero time
 
 
-@cache
+@lru_cache(maxsize=500)  # the name may come out of a log line
 def load_zone(name: str) -> tzinfo:
     """A time zone by its IANA name; UTC for an unknown one, and for `Local`: a replay must not hang on the machine."""
     if name in ("", "UTC", "Local"):

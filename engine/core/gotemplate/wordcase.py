@@ -1,8 +1,24 @@
-"""Capital letters at the beginning of words, in the two ways that Go programs do it."""
+"""Upper and lower case as in Go, and capitals at the beginning of words in the two ways that Go programs do it."""
 
 from __future__ import annotations
 
+import unicodedata
+
 _MIDDLE = frozenset(".:'\u00b7\u2018\u2019\u2024\u2027\ufe13\ufe52\ufe55\uff07\uff0e\uff1a")
+
+
+def upper(text: str) -> str:
+    """Go's `strings.ToUpper`: character by character, so that a ß stays one."""
+    return text.upper() if text.isascii() else "".join([_one(sign.upper(), sign) for sign in text])
+
+
+def lower(text: str) -> str:
+    """Go's `strings.ToLower`: character by character, whatever stands beside it."""
+    return text.lower() if text.isascii() else "".join([sign.lower()[0] for sign in text])
+
+
+def _one(changed: str, sign: str) -> str:
+    return changed if len(changed) == 1 else sign
 
 
 def _is_letter(sign: str) -> bool:
@@ -14,7 +30,7 @@ def title_of_separators(text: str) -> str:
     out, before = [], " "
     for sign in text:
         starts = before.isspace() if before >= "\x80" and not _is_letter(before) else not _is_letter(before)
-        out.append(_titled(sign) if starts else sign)
+        out.append(_one(sign.title(), sign) if starts else sign)
         before = sign
     return "".join(out)
 
@@ -30,15 +46,10 @@ def title_of_words(text: str) -> str:
         if after_middle and is_middle:
             in_word = False
         if sign.lower() != sign.upper():
-            out.append(sign if in_word else _titled(sign))
+            out.append(sign if in_word else sign.title())
             in_word = True
         else:
             out.append(sign)
-            in_word = in_word and (is_middle or _is_letter(sign))
+            in_word = in_word and (is_middle or _is_letter(sign) or unicodedata.category(sign)[0] == "M")
         after_middle = is_middle
     return "".join(out)
-
-
-def _titled(sign: str) -> str:
-    upper = sign.title()
-    return upper if len(upper) == 1 else sign

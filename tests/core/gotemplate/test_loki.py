@@ -63,7 +63,7 @@ NUMBERS = [
         "{{add 3 2 5}} {{add}} {{sub 5 2}} {{mul 5 2 3}} {{div 10 3}} {{div -7 2}} {{mod 10 3}} {{mod -7 3}}",
         "10 0 3 30 3 -3 1 -1",
     ),
-    ('{{add .n "0x10" "3.0" "3.7" "x" 1.9 true}}', "63"),
+    ('{{add .n "0x10" "3.0" "3.7" "x" 1.9 true}}', "66"),
     (
         "{{addf 0.1 0.2}} {{subf 5.5 2 1.5}} {{mulf 5.5 2 2.5}} {{divf 10 2 4}} {{divf 1 3}}",
         "0.3 2 27.5 1.25 0.3333333333333333",
@@ -81,6 +81,8 @@ NUMBERS = [
         '{{.dur | duration}} {{duration_seconds "1.5ms"}} {{bytes .size}} {{bytes "2 MB"}} {{bytes "1,024"}}',
         "90 0.0015 5120 2e+06 1024",
     ),
+    ('{{maxf "-0" 0}} {{minf 0 "-0"}} {{ceil -0.5}} {{int ".5"}} {{int "-."}}', "0 -0 -0 0 0"),
+    ('{{upper "ß ŉ é"}} {{lower "ΑΣ İ"}} {{title "ß é.é"}}', "ß ŉ É ασ i ß É.É"),
     ("{{if gt (int .n) 40}}big{{end}} {{len .uni}}", "big 6"),
 ]
 TIMES = [
@@ -153,3 +155,15 @@ def test_the_labels_a_template_reads_are_known(source: str, labels: set[str] | N
 def test_the_time_comes_from_the_caller_or_fails() -> None:
     with pytest.raises(TemplateError, match="there is no time here"):
         compile_line_template("{{now}}").execute({})
+
+
+@pytest.mark.parametrize(
+    "document", ["[" * 51 + "]" * 51, "[" * 5000 + "]" * 5000, "1" + "0" * 400, "NaN", "[1,]", "1 2"]
+)
+def test_json_that_cannot_be_taken_is_nil(document: str) -> None:
+    assert compile_line_template("{{ fromJson .doc }}").execute({"doc": document}) == "<no value>"
+
+
+def test_json_as_deep_as_is_taken_prints() -> None:
+    document = "[" * 50 + "]" * 50
+    assert compile_line_template("{{ fromJson .doc }}").execute({"doc": document}) == document

@@ -115,7 +115,8 @@ def answer(text: str) -> list[tuple[dict[str, str], float]]:
         ('{{ define "row" }}[{{ . }}]{{ end }}{{ tmpl "row" "x" }}', "[x]"),
         ('{{ stripPort "a.example:90" }} {{ stripPort "[::1]:90" }} {{ stripPort "::1" }}', "a.example ::1 ::1"),
         ('{{ stripDomain "a.b.c:90" }} {{ stripDomain "a.b" }} {{ stripDomain "10.0.0.1:90" }}', "a:90 a 10.0.0.1:90"),
-        ('{{ parseDuration "1h30m" }} {{ toDuration 90 }}', "5400 1m30s"),
+        ('{{ parseDuration "1h30m" }} {{ parseDuration "-1m" }} {{ toDuration 90 }}', "5400 -60 1m30s"),
+        ("{{ toDuration 7200.5 | humanizeDuration }} {{ (toDuration -1).Seconds }}", "2h 0m 0s -1"),
         ("{{ now }} {{ (toTime now).Year }}", "1.7e+09 2023"),
         ('{{ title "don\'t a.b foo-bar 1ab IT" }}', "Don't A.b Foo-Bar 1Ab IT"),
         (
