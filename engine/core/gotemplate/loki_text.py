@@ -121,7 +121,7 @@ def from_json(text: str) -> Value:
 
 
 def _typed(value: Any, depth: int) -> Value:
-    if depth > MOST_NESTED:
+    if depth >= MOST_NESTED and isinstance(value, dict | list):
         raise RecursionError
     if isinstance(value, dict):
         return AnyMap((key, _typed(item, depth + 1)) for key, item in value.items())
