@@ -41,12 +41,13 @@ _MATCH_OPS: dict[int, MatchOp] = {0: "=", 1: "!=", 2: "=~", 3: "!~"}
 
 
 def compile(  # noqa: A001  # the name every rule language's entry has
-    text: str, *, step_ms: int = DEFAULT_STEP_MS, any_type: bool = False
+    text: str, *, step_ms: int = DEFAULT_STEP_MS, any_type: bool = False, delayed_names: bool = False
 ) -> PromQLExpression:
     """Compile one expression. Raises `ExpressionError`.
 
     `step_ms` is the step of subqueries that name none. A rule must be a vector or a scalar; with `any_type`, as in a
-    query, a string or range vector is taken too.
+    query, a string or range vector is taken too. With `delayed_names`, metric names go at the end of an evaluation
+    (Prometheus's feature `promql-delayed-name-removal`), not at once.
     """
     positions.refuse_what_the_parser_cannot_take(text)
     try:
@@ -59,7 +60,7 @@ def compile(  # noqa: A001  # the name every rule language's entry has
     if not any_type and isinstance(root, Text | RangeSelector | Subquery):
         kind = "a string" if isinstance(root, Text) else "a range vector"
         raise ExpressionError(f"a rule must be a vector or a scalar, this is {kind}")
-    return PromQLExpression(text, tuple(compiler.selectors.values()), root)
+    return PromQLExpression(text, tuple(compiler.selectors.values()), root, delayed_names)
 
 
 class _Compiler:

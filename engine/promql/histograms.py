@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.core.expression import Values
 from engine.core.series import NAME, Mask, Rows, SeriesSet, number, sort_key
+from engine.vector import names
 from engine.vector.values import Context, InstantVector
 
 BUCKET = "le"
@@ -50,7 +51,8 @@ def _layout(series: SeriesSet) -> Layout:
     # Two metrics are two histograms, also where their labels are equal: the metric name goes only afterwards.
     bare = [{n: v for n, v in labels.items() if n != BUCKET} for labels in series.labels]
     owners, keys = number(list(map(sort_key, bare)))
-    histograms = SeriesSet([dict(key) for key in keys], distinct=True).without_name()
+    marks = np.ones(len(keys), dtype=np.bool_)
+    histograms = names.like(SeriesSet([dict(key) for key in keys], distinct=True), [series], marks).without_name()
     bounds = np.array([_bound(labels.get(BUCKET)) for labels in series.labels], dtype=np.float64)
     order = np.lexsort((bounds, owners))
     order = order[~np.isnan(bounds[order])]

@@ -85,7 +85,7 @@ class Data:
 def check(command: script.Eval, data: Data) -> None:
     """Evaluate and compare. Raises `MismatchError` or `SkipError`."""
     try:
-        expression = compile_promql(command.expression, any_type=True)
+        expression = compile_promql(command.expression, any_type=True, delayed_names=True)
     except ExpressionError as error:
         if command.fails:
             return
@@ -117,7 +117,9 @@ def run(
     """The result: a scalar or string of an instant eval, or values by series and time, in order."""
     results: Results = {}
     for at_ms in range(command.start_ms, command.end_ms + 1, command.step_ms or 1):
-        context = Context(windows, at_ms, command.start_ms, command.end_ms, command.step_ms, notes=notes)
+        context = Context(
+            windows, at_ms, command.start_ms, command.end_ms, command.step_ms, notes=notes, delayed_names=True
+        )
         value = expression.evaluate_in(context)
         if isinstance(value, str) or (isinstance(value, float) and not command.step_ms):
             return value
