@@ -298,7 +298,6 @@ FUNCTIONS: dict[str, Function] = {
     "resets": _of_range(ranges.resets),
     "predict_linear": _predict_linear,
     "double_exponential_smoothing": _double_exponential_smoothing,
-    "holt_winters": _double_exponential_smoothing,
     "avg_over_time": _of_range(ranges.avg_over_time),
     "count_over_time": _of_range(ranges.count_over_time),
     "first_over_time": _of_range(ranges.first_over_time, keeps_name=True),
