@@ -27,6 +27,8 @@ ANY_LABELS = "__any_labels__"
 """A matcher of this name stands in the label selector of `info()`, which alone may match everything."""
 
 _BYTE_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\(x[89a-fA-F]|[23][0-7]{2})")
+_PIECE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|([0-3][0-7]{2})|.)|[^\\]")
+_LAST_ASCII = 0x7F
 _DURATION_OPENS = ("[", ":")
 _OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 _FURTHEST_S = 1e11
@@ -60,6 +62,32 @@ def _raw_strings(_: str, found: Sequence[Token]) -> Iterator[Edit]:
         if token.kind == "string" and token.text[0] == "`":
             raw = token.text[1:-1].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
             yield token.offset, token.end, f'"{raw}"'
+
+
+def _byte_escapes(text: str, found: Sequence[Token]) -> Iterator[Edit]:
+    """`\\xe6\\x97\\xa5` is one character, which the parser takes for three."""
+    for token in found:
+        if token.kind == "string" and token.text[0] != "`" and _BYTE_ESCAPE.search(token.text):
+            try:
+                yield token.offset, token.end, _without_byte_escapes(token.text)
+            except UnicodeDecodeError as error:
+                raise _refusal(text, "the string is not UTF-8", token) from error
+
+
+def _without_byte_escapes(literal: str) -> str:
+    parts: list[str] = []
+    run = bytearray()
+    for match in _PIECE.finditer(literal):
+        if match[1] or match[2]:
+            run.append(int(match[1], 16) if match[1] else int(match[2], 8))
+            continue
+        parts += [_characters(run), match[0]]
+        run.clear()
+    return "".join(parts)
+
+
+def _characters(run: bytes | bytearray) -> str:
+    return "".join(c if ord(c) > _LAST_ASCII else f"\\x{ord(c):02x}" for c in run.decode())
 
 
 def _underscores(_: str, found: Sequence[Token]) -> Iterator[Edit]:
@@ -167,18 +195,15 @@ def _value(tree: Any) -> float:
     raise TypeError(f"{type(tree).__name__} is not a number")
 
 
-_REWRITES = (_durations, _raw_strings, _underscores, _old_names, _early_times, _label_selectors)
+_REWRITES = (_durations, _raw_strings, _byte_escapes, _underscores, _old_names, _early_times, _label_selectors)
 
 
 def _refuse_unreadable(text: str, found: Sequence[Token]) -> None:
     """Raises `ExpressionError` for what the parser would read wrongly or stop the process over.
 
-    It takes each byte escape for a character, and its binding aborts on durations and times that are NaN or beyond its
-    integers.
+    Its binding aborts on durations and times that are NaN or beyond its integers.
     """
     for i, token in enumerate(found):
-        if token.kind == "string" and token.text[0] != "`" and _BYTE_ESCAPE.search(token.text):
-            raise _refusal(text, "a byte escape above \\x7f is not supported; write the character itself", token)
         if token.text.lower() in ("@", "offset", "[", ":") and not _is_sane(found, i):
             raise _refusal(text, f"the number after {token.text} is out of range", token)
         if token.text in ("</", ">/"):

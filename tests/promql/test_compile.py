@@ -69,7 +69,7 @@ def test_raw_strings_hold_backslashes() -> None:
         ('{"up", __name__="down"}', "metric name must not be set twice", (1, 17)),
         ('{job=~".*"}', "must contain at least one non-empty matcher", (1, 1)),
         ("info(up, down)", "the second argument of info() is a label selector without a name", (1, 1)),
-        (r'label_replace(up, "\xff", "", "a", "b")', "a byte escape above", (1, 19)),
+        (r'label_replace(up, "\xff", "", "a", "b")', "the string is not UTF-8", (1, 19)),
         ("sum(rate(up[5m]) by (job)", "unclosed left parenthesis", (1, 4)),
         ('label_replace(up, "a", "b", "c", "(")', "bad regular expression", (1, 34)),
         ("up offset NaN", "the number after offset is out of range", (1, 4)),

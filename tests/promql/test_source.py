@@ -11,6 +11,8 @@ from engine.promql import compile as compile_promql
     ("text", "plain"),
     [
         (r"up{path=~`\d+`}", r'up{path=~"\\d+"}'),
+        (r"up{c='\xe6\x97\xa5\x41\346\227\245'}", "up{c='日A日'}"),
+        (r"up{c='a\\xe6'}", r"up{c=`a\xe6`}"),
         ("1_000 + 0x_FF + 0_1.5", "1000 + 255 + 01.5"),
         ("up offset 1_0", "up offset 10"),
         ("up[5m + 1m]", "up[6m]"),
