@@ -66,7 +66,7 @@ def _of_range(kernel: ranges.Kernel, *, keeps_name: bool = False) -> Function:
 def _from_range(data: RangeVector, result: ranges.Result, *, keeps_name: bool = False) -> InstantVector:
     series = data.series.without_name()
     if keeps_name:  # and does so for good, also that of a subquery whose name was to go
-        series = names.like(data.series, [data.series], np.zeros(len(data.series), dtype=np.bool_))
+        series = names.kept(data.series, data.series)
     return unique(InstantVector(series, *result))
 
 

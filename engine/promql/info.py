@@ -15,6 +15,7 @@ from engine.core.labels import Labels, Matcher, MatcherSet
 from engine.core.series import NAME, SeriesSet
 from engine.promql.evaluate import InstantSelector
 from engine.vector import format as fmt
+from engine.vector import names
 from engine.vector.values import Context, InstantVector, Node, from_rows, unique, vector_value
 
 TARGET_INFO = Matcher(NAME, "=", "target_info")
@@ -49,7 +50,8 @@ class Info:
             if described is not None:
                 kept.append(row)
                 labels.append(described)
-        return unique(from_rows(SeriesSet(labels), base.values[np.array(kept, dtype=np.intp)]))
+        series = names.kept(SeriesSet(labels), base.series)
+        return unique(from_rows(series, base.values[np.array(kept, dtype=np.intp)]))
 
     def _is_info(self, labels: Labels) -> bool:
         return self.names({NAME: labels.get(NAME, "")})

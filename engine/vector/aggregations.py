@@ -16,7 +16,7 @@ from engine.core.expression import EvaluationError, Values
 from engine.core.labels import Labels
 from engine.core.series import Rows, SeriesSet, sort_key
 from engine.vector import format as fmt
-from engine.vector import numeric, ratio
+from engine.vector import names, numeric, ratio
 from engine.vector.values import (
     Context,
     InstantVector,
@@ -116,7 +116,8 @@ class Aggregation:
             key = sort_key(labels)
             counts[key] = (labels, counts[key][1] + 1 if key in counts else 1)
         found = SeriesSet([labels for labels, _ in counts.values()], distinct=True)
-        return unique(from_rows(found, np.array([float(count) for _, count in counts.values()])))
+        values = np.array([float(count) for _, count in counts.values()])
+        return unique(from_rows(names.kept(found, vector.series), values))
 
 
 def _sum(values: Values, groups: Rows, count: int) -> Values:
@@ -162,8 +163,8 @@ def _stddev(values: Values, groups: Rows, count: int) -> Values:
 
 def _quantiles(q: float, values: Values, groups: Rows, count: int) -> Values:
     order = np.argsort(groups, kind="stable")
-    cuts = np.cumsum(np.bincount(groups, minlength=count))[:-1]
-    return np.array([numeric.quantile(q, part) for part in np.split(values[order], cuts)])
+    ends = np.cumsum(np.bincount(groups, minlength=count))[:count]
+    return np.array([numeric.quantile(q, part) for part in np.split(values[order], ends)[:count]], dtype=np.float64)
 
 
 REDUCTIONS: dict[str, Reduce] = {

@@ -77,6 +77,11 @@ def like(series: SeriesSet, others: Sequence[SeriesSet], marks: Mask) -> SeriesS
     return DelayedNames(series.labels, marks, distinct=series._distinct, keys=series)
 
 
+def kept(series: SeriesSet, origin: SeriesSet) -> SeriesSet:
+    """A set made from another of which no name leaves, whatever the other's do."""
+    return like(series, [origin], _none(series))
+
+
 def joined(left: SeriesSet, right: SeriesSet) -> SeriesSet:
     """The rows of one set followed by those of another."""
     both = left.joined(right)
