@@ -191,10 +191,20 @@ class _Compiler:
             given = [matcher for matcher in _matchers(selector) if matcher.name != source.ANY_LABELS]
         names = [matcher for matcher in given if matcher.name == NAME] or [TARGET_INFO]
         data = [matcher for matcher in given if matcher.name != NAME]
-        shift = Shift()
-        key, matchers = self._register([*names, *data], shift, reach_ms, LOOKBACK_MS)
+        key, _ = self._register([*names, *data], Shift(), reach_ms, LOOKBACK_MS)
         operand = self.node(tree.args[0], reach_ms)
-        return Info(operand, InstantSelector(key, matchers, shift), MatcherSet(names), tuple(data))
+        return Info(operand, key, self._first_shift(tree.args[0]) or Shift(), MatcherSet(names), tuple(data))
+
+    def _first_shift(self, tree: Any) -> Shift | None:
+        """The shift of the first selector in a part of the tree."""
+        if isinstance(tree, parser.VectorSelector):
+            return self._shift(tree)
+        parts = [getattr(tree, name, None) for name in ("vector_selector", "param", "expr", "lhs", "rhs")]
+        for part in [*parts, *getattr(tree, "args", ())]:
+            shift = None if part is None else self._first_shift(part)
+            if shift is not None:
+                return shift
+        return None
 
     def _aggregation(self, tree: Any, reach_ms: int) -> Node:
         operator = str(tree.op)

@@ -75,7 +75,7 @@ class InstantSelector:
         """The values and when they were sampled."""
         at_ms = self.shift.resolve(context)
         seen_ms = context.visible_ms(at_ms)
-        view = _window(context, self.key).instant(seen_ms, LOOKBACK_MS - (at_ms - seen_ms))
+        view = window_of(context, self.key).instant(seen_ms, LOOKBACK_MS - (at_ms - seen_ms))
         return InstantVector(_named(view.series, context), view.values, view.present), view.times
 
 
@@ -91,7 +91,7 @@ class RangeSelector:
     def evaluate(self, context: Context) -> RangeVector:
         """The samples."""
         at_ms = self.shift.resolve(context)
-        view = _window(context, self.key).range(at_ms - self.range_ms, context.visible_ms(at_ms))
+        view = window_of(context, self.key).range(at_ms - self.range_ms, context.visible_ms(at_ms))
         return replace(view, end_ms=at_ms, series=_named(view.series, context))
 
 
@@ -138,7 +138,8 @@ def _named(series: SeriesSet, context: Context) -> SeriesSet:
     return names.delayed(series) if context.delayed_names else series
 
 
-def _window(context: Context, key: str) -> MetricWindow:
+def window_of(context: Context, key: str) -> MetricWindow:
+    """The window of a selector. Raises `EvaluationError` if there is none."""
     window = context.windows.get(key)
     if not isinstance(window, MetricWindow):
         raise EvaluationError(f"no window of metrics for {key}")

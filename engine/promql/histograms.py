@@ -144,7 +144,7 @@ def quantile(q: float, buckets: Buckets) -> Values:
         result = np.where((hit == 0) & (end <= 0), end, inside)
         result = np.where(hit == last, buckets.bounds[rows, np.maximum(last - 1, 0)], result)
         complete = np.isposinf(buckets.bounds[rows, last]) & (buckets.size > 1) & (total != 0)
-        return np.where(complete & ~np.isnan(total), result, np.nan)
+        return np.where(complete, result, np.nan)
 
 
 def fraction(lower: float, upper: float, buckets: Buckets) -> Values:

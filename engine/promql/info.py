@@ -13,10 +13,11 @@ import numpy as np
 from engine.core.expression import EvaluationError
 from engine.core.labels import Labels, Matcher, MatcherSet
 from engine.core.series import NAME, SeriesSet
-from engine.promql.evaluate import InstantSelector
+from engine.core.window import InstantView
+from engine.promql.evaluate import Shift, window_of
 from engine.vector import format as fmt
 from engine.vector import names
-from engine.vector.values import Context, InstantVector, Node, from_rows, unique, vector_value
+from engine.vector.values import LOOKBACK_MS, Context, InstantVector, Node, from_rows, unique, vector_value
 
 TARGET_INFO = Matcher(NAME, "=", "target_info")
 _IDENTIFYING = ("instance", "job")
@@ -29,11 +30,13 @@ Target = tuple[str, str]
 class Info:
     """The operand with labels of the info series that `selector` reads, limited to those that `data` names.
 
-    `selector` holds all matchers, `names` those of its metric name and `data` the others.
+    `key` is that of the window of the info series, `names` are the matchers of their metric name and `data` the others.
+    `shift` is that of the operand's first selector: info series are not looked at later than that looks.
     """
 
     operand: Node
-    selector: InstantSelector
+    key: str
+    shift: Shift
     names: MatcherSet
     data: tuple[Matcher, ...]
 
@@ -61,10 +64,10 @@ class Info:
         wanted = {name: {b[name] for b in bases if name in b and not self._is_info(b)} for name in _IDENTIFYING}
         if not any(wanted.values()):
             return {}
-        vector, times = self.selector.newest(context)
+        view = self._view(context)
         newest: dict[tuple[str, Target], tuple[int, Labels]] = {}
-        for row in np.flatnonzero(vector.present).tolist():
-            labels, at_ms = vector.series.labels[row], int(times[row])
+        for row in np.flatnonzero(view.present).tolist():
+            labels, at_ms = view.series.labels[row], int(view.times[row])
             if any(values and labels.get(name, "") not in values for name, values in wanted.items()):
                 continue
             key = (labels.get(NAME, ""), _target(labels))
@@ -78,6 +81,13 @@ class Info:
         for (_, target), (_, labels) in newest.items():
             found.setdefault(target, []).append(labels)
         return found
+
+    def _view(self, context: Context) -> InstantView:
+        """The info series now, but only such samples as the operand's selector might read during the whole query."""
+        first, last = (self.shift.resolve(context.at(t)) for t in (context.start_ms, context.end_ms))
+        seen_ms = context.visible_ms(min(context.at_ms, last))
+        since_ms = max(context.at_ms, first) - LOOKBACK_MS
+        return window_of(context, self.key).instant(seen_ms, seen_ms - since_ms)
 
     def _with_labels(self, own: Labels, known: Mapping[Target, Iterable[Labels]]) -> Labels | None:
         wanted = {matcher.name for matcher in self.data}

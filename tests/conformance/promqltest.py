@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import cast
 
 import promql_parser
 
@@ -265,7 +264,7 @@ def unquote(text: str) -> str:
     literal = promql_parser.parse(text)
     if not isinstance(literal, promql_parser.StringLiteral):
         raise ValueError(f"not a string: {text}")
-    return str(cast(promql_parser.StringLiteral, literal).val)
+    return str(literal.val)
 
 
 def duration_ms(text: str) -> int:

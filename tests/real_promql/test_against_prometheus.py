@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 DATA_SEED = 1
 EXPRESSIONS = 1_500
 AT_MS = tuple(START_MS + minutes * 60_000 + 25_000 for minutes in (7, 16, 29))
+LATELY_STRICT = "multiple matches for labels"
+"""We refuse these as the newest Prometheus does; the older ones let it pass where a comparison drops all but one."""
 TOLERANCE, NOISE = 1e-9, 1e-7
 
 
@@ -91,10 +93,12 @@ def rival(request: Any, major: int, tmp_path_factory: pytest.TempPathFactory) ->
     if request.param and major < 3:
         pytest.skip(f"Prometheus {major} does not have delayed name removal")
     flags = prometheus.flags(newest=major >= 3, delayed_names=request.param)
-    with running_prometheus(tmp_path_factory.mktemp("prometheus"), prometheus.CONFIG, flags) as url:
-        with httpx.Client(base_url=url, timeout=30) as client:
-            prometheus.write(client, generate(DATA_SEED))
-            yield client, request.param
+    with (
+        running_prometheus(tmp_path_factory.mktemp("prometheus"), prometheus.CONFIG, flags) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        prometheus.write(client, generate(DATA_SEED))
+        yield client, request.param
 
 
 def test_random_expressions_give_what_prometheus_gives(rival: tuple[httpx.Client, bool], major: int) -> None:
@@ -106,6 +110,8 @@ def test_random_expressions_give_what_prometheus_gives(rival: tuple[httpx.Client
         at_ms = AT_MS[seed % len(AT_MS)]
         theirs, their_error = prometheus.query(client, text, at_ms)
         ours, our_error = sentinel.evaluate(text, at_ms, delayed_names=delayed_names)
+        if our_error.startswith(LATELY_STRICT) and theirs is not None:
+            continue
         assert same(ours, theirs), (
             f"seed {seed} at {at_ms}: {text}\n  Sentinel:   {our_error or ours}\n  Prometheus: {their_error or theirs}"
         )
