@@ -235,18 +235,18 @@ def close(a: float, b: float) -> bool:
     return a == b or abs(a - b) <= _TOLERANCE * max(abs(a), abs(b))
 
 
-def run_file(path: Path, reasons: Counter[str], failures: list[str]) -> Counter[str]:
+def run_script(name: str, text: str, reasons: Counter[str], failures: list[str]) -> Counter[str]:
     """Run one script; how many evals passed, failed, were skipped."""
     tally: Counter[str] = Counter()
     data = Data()
-    for command in script.read(path.read_text()):
+    for command in script.read(text):
         if isinstance(command, script.Clear):
             data = Data()
         elif isinstance(command, script.Load):
             data.load(command)
         elif isinstance(command, script.Unreadable):
             tally["failed"] += 1
-            failures.append(f"{path.name}:{command.line}: {command.text}\n    not understood: {command.reason}")
+            failures.append(f"{name}:{command.line}: {command.text}\n    not understood: {command.reason}")
         else:
             try:
                 check(command, data)
@@ -257,7 +257,7 @@ def run_file(path: Path, reasons: Counter[str], failures: list[str]) -> Counter[
             except Exception as error:
                 tally["failed"] += 1
                 what = str(error) if isinstance(error, MismatchError) else f"{type(error).__name__}: {error}"
-                failures.append(f"{path.name}:{command.line}: {command.expression}\n    {what}")
+                failures.append(f"{name}:{command.line}: {command.expression}\n    {what}")
     return tally
 
 
@@ -272,7 +272,7 @@ def main(arguments: list[str]) -> int:
     failures: list[str] = []
     total: Counter[str] = Counter()
     for path in paths:
-        tally = run_file(path, reasons, failures)
+        tally = run_script(path.name, path.read_text(), reasons, failures)
         total += tally
         print(f"{path.name}: {_line(tally)}")
     for reason, count in reasons.most_common():
