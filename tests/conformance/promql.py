@@ -224,7 +224,7 @@ def says(wanted: str, text: str) -> bool:
     kind, _, pattern = wanted.partition(":")
     pattern = _POSITION.sub("", _PREFIX.sub("", pattern.strip()))
     if kind == "msg":
-        return pattern == text
+        return pattern == text.strip()
     return kind == "" or re.search(pattern, text) is not None
 
 

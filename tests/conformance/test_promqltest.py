@@ -85,7 +85,7 @@ def test_series(text: str, labels: dict[str, str]) -> None:
         # what is right passes
         ('eval instant at 10s m\n  m{i="1"} 2\n  m{i="2"} 20', "1 passed, 0 failed, 0 skipped"),
         ("eval instant at 10s sum(m)\n  {} 22", "1 passed, 0 failed, 0 skipped"),
-        ('EVAL instant at 10s m{i="1"}\nm{i="1"} 2', "1 passed, 0 failed, 0 skipped"),
+        ('eval instant at 10s m{i="1"}\nm{i="1"} 2', "1 passed, 0 failed, 0 skipped"),
         ("eval instant at 10s 1 + 1\n  2\neval instant at 10s nothing", "2 passed, 0 failed, 0 skipped"),
         ('eval instant at 10s "a"\n  expect string "a"', "1 passed, 0 failed, 0 skipped"),
         ("eval range from 0 to 30s step 10s count(m)\n  {} 2 2 2 2", "1 passed, 0 failed, 0 skipped"),
