@@ -239,16 +239,21 @@ def _single_rows(one: InstantVector, ids: Rows, count: int, side: str, matching:
     rows = np.flatnonzero(one.present)
     result = np.full(count, -1, dtype=np.intp)
     result[ids[rows]] = rows
-    again = np.flatnonzero(result[ids[rows]] != rows)
-    if len(again):
-        first = rows[again[0]]
-        labels = [one.series.labels[row] for row in (first, result[ids[first]])]
-        group = {
-            n: v for n, v in labels[0].items() if (n in matching.labels) == matching.on and (matching.on or n != NAME)
-        }
-        raise EvaluationError(
-            f"found duplicate series for the match group {fmt.labels(group)} on the {side} hand-side of the "
-            f"operation: [{', '.join(sorted(map(fmt.labels, labels)))}];many-to-many matching not allowed: "
-            "matching labels must be unique on one side"
-        )
+    if (result[ids[rows]] != rows).any():
+        raise EvaluationError(_duplicates(one.series, rows, ids, side, matching))
     return result
+
+
+def _duplicates(series: SeriesSet, rows: Rows, ids: Rows, side: str, matching: Matching) -> str:
+    """What is said of the first two rows, in label order, that cannot be told apart."""
+    first: dict[int, int] = {}
+    ordered = series.ordered(rows).tolist()
+    again = next(row for row in ordered if first.setdefault(int(ids[row]), row) != row)
+    labels, earlier = series.labels[again], series.labels[first[int(ids[again])]]
+    on, known = matching.on, matching.labels
+    group = {n: v for n, v in labels.items() if (n in known) == on and (on or n != NAME)}
+    return (
+        f"found duplicate series for the match group {fmt.labels(group)} on the {side} hand-side of the "
+        f"operation: [{fmt.labels(labels)}, {fmt.labels(earlier)}];many-to-many matching not allowed: "
+        "matching labels must be unique on one side"
+    )
