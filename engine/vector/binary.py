@@ -254,6 +254,6 @@ def _duplicates(series: SeriesSet, rows: Rows, ids: Rows, side: str, matching: M
     group = {n: v for n, v in labels.items() if (n in known) == on and (on or n != NAME)}
     return (
         f"found duplicate series for the match group {fmt.labels(group)} on the {side} hand-side of the "
-        f"operation: [{fmt.labels(labels)}, {fmt.labels(earlier)}];many-to-many matching not allowed: "
+        f"operation: [{fmt.labels(earlier)}, {fmt.labels(labels)}];many-to-many matching not allowed: "
         "matching labels must be unique on one side"
     )
