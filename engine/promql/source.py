@@ -33,6 +33,7 @@ _DURATION_OPENS = ("[", ":")
 _OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 _FURTHEST_S = 1e11
 _EXTENSIONS = ("anchored", "smoothed")
+_OF_THE_QUERY = ("step", "range", "min", "max", "min_of", "max_of")
 
 Edit = tuple[int, int, str]
 """Replace the text between two offsets."""
@@ -131,9 +132,12 @@ def _durations(text: str, found: Sequence[Token]) -> Iterator[Edit]:
         if token.text == "[" or (token.text == ":" and _in_brackets(found, i)):
             yield from _calculated(text, found, i, lambda t: t.text in (":", "]"))
         elif token.text.lower() == "offset" and i + 1 < len(found):
-            sign = found[i + 1].text in ("+", "-")
-            if i + 1 + sign < len(found) and found[i + 1 + sign].text == "(":
-                yield from _calculated(text, found, i, _closes(found, i + 1 + sign))
+            first = i + 1 + (found[i + 1].text in ("+", "-"))
+            follows = found[first] if first < len(found) else token
+            if follows.text == "(":
+                yield from _calculated(text, found, i, _closes(found, first))
+            elif follows.text.lower() in _OF_THE_QUERY:
+                raise _refusal(text, f"{follows.text}() in a duration is not supported", follows)
 
 
 def _in_brackets(found: Sequence[Token], i: int) -> bool:
@@ -208,10 +212,14 @@ def _refuse_unreadable(text: str, found: Sequence[Token]) -> None:
             raise _refusal(text, f"the number after {token.text} is out of range", token)
         if token.text in ("</", ">/"):
             raise _refusal(text, f"operator {token.text} is not supported: it trims native histograms", token)
-        if token.text.lower() in _EXTENSIONS and i and (found[i - 1].kind == "word" or found[i - 1].text in "]})"):
+        if token.text.lower() in _EXTENSIONS and i and _ends_an_operand(found[i - 1]):
             raise _refusal(text, f"the modifier {token.text} is not supported", token)
         if token.kind == "number" and _is_infinite(token.text):
             raise _refusal(text, "the number is out of range", token)
+
+
+def _ends_an_operand(token: Token) -> bool:
+    return token.kind in ("word", "number") or token.text in ("]", "}", ")")
 
 
 def _refusal(text: str, reason: str, token: Token) -> ExpressionError:
