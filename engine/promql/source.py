@@ -105,11 +105,15 @@ def _old_names(_: str, found: Sequence[Token]) -> Iterator[Edit]:
             yield token.offset, token.end, "double_exponential_smoothing"
 
 
-def _early_times(_: str, found: Sequence[Token]) -> Iterator[Edit]:
+def _early_times(text: str, found: Sequence[Token]) -> Iterator[Edit]:
     """`@ -5`: see `BEFORE_1970_S`."""
     for at, sign, number in zip(found, found[1:], found[2:], strict=False):
         if at.text == "@" and sign.text == "-" and number.kind == "number":
-            yield sign.offset, number.end, repr(BEFORE_1970_S + _constant(number.text))
+            try:
+                seconds = _constant(number.text.replace("_", ""))
+            except ValueError as error:
+                raise _refusal(text, "the time after @ is not a number", number) from error
+            yield sign.offset, number.end, repr(BEFORE_1970_S + seconds)
 
 
 def _label_selectors(text: str, found: Sequence[Token]) -> Iterator[Edit]:
