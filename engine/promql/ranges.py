@@ -212,6 +212,10 @@ def _regression(data: RangeVector, origin_ms: Times) -> tuple[Values, Values, Ma
         away_x = np.where(mask, x - mean_x[:, None], 0.0)
         away_y = np.where(mask, y - mean_y[:, None], 0.0)
         slope = (away_x * away_y).sum(axis=1) / (away_x * away_x).sum(axis=1)
+        # With infinite values only the textbook sums have the signs that Prometheus gets.
+        by_sums = (x * y).sum(axis=1) - x.sum(axis=1) * mean_y
+        by_sums /= (x * x).sum(axis=1) - x.sum(axis=1) * mean_x
+        slope = np.where(np.isfinite(y).all(axis=1), slope, by_sums)
         constant = ((values == values[:, :1]) | ~mask).all(axis=1)
         flat = np.where(np.isinf(values[:, 0]), np.nan, 0.0)
         slope = np.where(constant, flat, slope)
