@@ -41,6 +41,7 @@ class Document:
         self._values: dict[Path, yaml.Mark] = {}
         self._keys: dict[Path, yaml.Mark] = {}
         self._blocks: dict[Path, str] = {}
+        self._texts: dict[Path, str] = {}
         self.data: Any = None if node is None else self._build(node, ())
 
     def at(self, path: Path) -> tuple[int, int]:
@@ -50,6 +51,13 @@ class Document:
     def at_key(self, path: Path) -> tuple[int, int]:
         """Line and column of the key that names a path."""
         return self._find({**self._values, **self._keys}, path)
+
+    def text(self, path: Path) -> str | None:
+        """The scalar at a path as it is written, whatever type YAML sees in it; None for null, a list or a mapping.
+
+        A label `yes` or `010` is that text to Prometheus, not true or eight.
+        """
+        return self._texts.get(path)
 
     def problem(self, path: Path, message: str, *, key: bool = False) -> Problem:
         """A problem at a path (at its key if `key`)."""
@@ -89,7 +97,10 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             return [self._build(child, (*path, i)) for i, child in enumerate(node.value)]
         self._blocks[path] = getattr(node, "style", None) or ""
-        return _scalar(node)
+        value = _scalar(node)
+        if value is not None:
+            self._texts[path] = str(node.value)
+        return value
 
     def _build_mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         out: dict[str, Any] = {}
