@@ -44,7 +44,8 @@ def load(paths: Iterable[Path]) -> Loaded:
             what = "there is no rule file below it" if root.exists() else "there is no such file or folder"
             loaded.problems.append(Problem(str(root), 1, 1, what))
         for path in found:
-            _load_file(loaded, path, namespace=path.relative_to(root).as_posix() if root.is_dir() else path.name)
+            namespace = path.relative_to(root).as_posix() if root.is_dir() else path.name
+            _load_file(loaded, path, namespace=path.as_posix() if namespace in loaded.texts else namespace)
     loaded.problems += _repeated_runbooks(loaded.runbooks)
     return loaded
 

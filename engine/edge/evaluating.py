@@ -24,7 +24,7 @@ from engine.core.router import by_shard
 from engine.core.rules import RuleGroup
 from engine.core.step import Shard, StepResult
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded
-from engine.flow import ALERTS, RULE_INPUTS
+from engine.flow import ALERTS, RECORDED, RULE_INPUTS
 
 log = structlog.get_logger(__name__)
 
@@ -141,6 +141,8 @@ class Evaluator:
                 value=transition.value,
                 cause=transition.cause,
             )
+        for recorded in result.recorded:
+            await self._role.send(RECORDED.name, recorded.source.encode(), encode(recorded))
         for failure in result.failures:
             telemetry.drops.labels("evaluator", "rule_failed").inc()
             log.error("rule.failed", rule=failure.rule, at_ms=failure.at_ms, reason=failure.reason)
