@@ -6,6 +6,7 @@ named after it or after the program they come from (`rules/promql/*.yml`, `/etc/
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from engine import logql, promql
@@ -18,3 +19,8 @@ _FOLDERS = {"promql": "promql", "prometheus": "promql", "logql": "logql", "loki"
 def language_of(path: Path) -> str:
     """The language of a rule file: by its nearest ancestor folder that says it, else PromQL, as most are."""
     return next((_FOLDERS[part] for part in reversed(path.parts[:-1]) if part in _FOLDERS), "promql")
+
+
+def with_step(step_ms: int) -> dict[str, Compile]:
+    """The languages, subqueries that name no step going by this one: a rule test's evaluation interval, say."""
+    return {**LANGUAGES, "promql": partial(promql.compile, step_ms=step_ms)}

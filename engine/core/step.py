@@ -61,7 +61,8 @@ class StepResult:
 class Shard:
     """The rule groups of one shard and their state. `snapshots` (by group key) is what an earlier run left.
 
-    Groups that read what others record must be in one shard with them (`router.by_shard` sees to it).
+    Groups that read what others record must be in one shard with them (`router.by_shard` sees to it). They are worked
+    through producers first, or, for rule tests that name an order, as `given_order` has them.
     """
 
     def __init__(
@@ -69,9 +70,13 @@ class Shard:
         groups: Iterable[RuleGroup],
         config: StepConfig | None = None,
         snapshots: Mapping[str, GroupSnapshot] | None = None,
+        *,
+        given_order: bool = False,
     ) -> None:
         self._config = config or StepConfig()
-        self.groups = self._build(list(groups), snapshots or {})
+        listed = list(groups)
+        order = [(group, frozenset[str]()) for group in listed] if given_order else in_order(listed)
+        self.groups = self._build(order, snapshots or {})
         self._marks: dict[str, SourceMark] = {}
         self._kinds: dict[str, str] = {}
         self._seen: dict[str, tuple[int, int]] = {}
@@ -105,9 +110,9 @@ class Shard:
             if group.rules.key in before:
                 group.adopt(before[group.rules.key])
 
-    def _build(self, groups: list[RuleGroup], kept: Mapping[str, GroupSnapshot]) -> list[Group]:
+    def _build(self, order: list[tuple[RuleGroup, frozenset[str]]], kept: Mapping[str, GroupSnapshot]) -> list[Group]:
         built: dict[str, Group] = {}
-        for rules, waits_for in in_order(groups):
+        for rules, waits_for in order:
             producers = [built[key] for key in sorted(waits_for)]
             built[rules.key] = Group(rules, self._config, kept.get(rules.key), producers)
         connect(built.values())

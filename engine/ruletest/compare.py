@@ -17,7 +17,9 @@ Samples = Sequence[tuple[Labels, float]]
 def labels_text(labels: Labels) -> str:
     """A label set as it is written in rules, sorted, the name in front."""
     pairs = [f"{name}={json.dumps(text, ensure_ascii=False)}" for name, text in sorted(labels.items())]
-    return labels.get("__name__", "") + "{" + ", ".join(pair for pair in pairs if not pair.startswith("__name__=")) + "}"
+    return (
+        labels.get("__name__", "") + "{" + ", ".join(pair for pair in pairs if not pair.startswith("__name__=")) + "}"
+    )
 
 
 def alert_text(labels: Labels, annotations: Labels, lines: Sequence[str]) -> str:
@@ -48,13 +50,18 @@ def _last_bit_apart(one: float, other: float) -> bool:
 
 
 def case_result(
-    test: str, what: str, place: tuple[str, int, int], sides: tuple[Sequence[str], Sequence[str]], notes: Sequence[str]
+    test: str,
+    what: str,
+    place: tuple[str, int, int],
+    sides: tuple[Sequence[str], Sequence[str]],
+    notes: Sequence[str] = (),
+    warning: str = "",
 ) -> CaseResult:
     """The verdict on one expectation; order does not matter. `sides` are expected and got, `notes` are failures."""
     expected, got = sorted(sides[0]), sorted(sides[1])
     passed = expected == got and not notes
-    diff = "" if passed else "\n".join([*notes, *_difference(expected, got)])
-    return CaseResult(test, what, *place, passed, expected, got, diff)
+    said = [] if passed else [*notes, *([warning] if warning else []), *_difference(expected, got)]
+    return CaseResult(test, what, *place, passed, expected, got, "\n".join(said), warning)
 
 
 def _difference(expected: Sequence[str], got: Sequence[str]) -> list[str]:

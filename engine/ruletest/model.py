@@ -76,9 +76,14 @@ class Test:
     column: int
 
     @property
+    def asked_ms(self) -> set[int]:
+        """The times that are asked about."""
+        return {case.at_ms for case in self.alerts} | {case.at_ms for case in self.expressions}
+
+    @property
     def end_ms(self) -> int:
-        """The latest time that is asked about: the test goes on until then."""
-        return max((case.at_ms for case in (*self.alerts, *self.expressions)), default=0)
+        """The latest of them: the test goes on until then."""
+        return max(self.asked_ms, default=0)
 
 
 @dataclass(frozen=True)
