@@ -8,13 +8,14 @@ The outputs go to the topic `alerts`; the next module in the flow is `response.i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from msgspec import Raw
 
 from engine.core import labels as label_sets
+from engine.core.alert import ActiveAlert, removed
 from engine.core.expression import LogWindow, Selector, Times
 from engine.core.group import (
     FOREVER,
@@ -77,6 +78,7 @@ class Shard:
         listed = list(groups)
         order = [(group, frozenset[str]()) for group in listed] if given_order else in_order(listed)
         self.groups = self._build(order, snapshots or {})
+        self._orphans = _orphans(snapshots or {}, {group.rules.key for group in self.groups})
         self._marks: dict[str, SourceMark] = {}
         self._kinds: dict[str, str] = {}
         self._seen: dict[str, tuple[int, int]] = {}
@@ -97,6 +99,8 @@ class Shard:
         else:
             self._add_logs(batch, result)
         self._note(batch)
+        result.transitions += [removed(*orphan, batch.received_ms) for orphan in self._orphans]
+        self._orphans.clear()
         for group in self.groups:
             group.progress(self._marks, self._others_ms(group))
             result.add(group.advance(batch.received_ms))
@@ -218,6 +222,17 @@ class Shard:
             wanted = tuple(i for i, (_, selector) in enumerate(self._log_selectors) if selector.matches(labels))
             known = self._stream_cache[key] = (labels, wanted)
         return known
+
+
+def _orphans(snapshots: Mapping[str, GroupSnapshot], known: Container[str]) -> list[tuple[str, ActiveAlert, int]]:
+    """Alerts of groups that are no longer there: group name, alert, and when it was last judged."""
+    return [
+        (key.rpartition(";")[2], alert, snapshot.evaluated_ms)
+        for key, snapshot in snapshots.items()
+        if key not in known
+        for alerts in snapshot.alerts.values()
+        for alert in alerts.values()
+    ]
 
 
 def _extract(group: Group, selector: Selector, labels: Labels, entries: list[LogEntry]) -> Times:
