@@ -5,6 +5,7 @@ Source: Prometheus documentation, "Unit testing for rules".
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from engine.core.window import STALE
 
 _NUMBER = r"(?:inf|nan|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 _WORD = re.compile(rf"(?:(_)(?:x(\d+))?|(stale)|([-+]?{_NUMBER})(?:([-+])({_NUMBER})(?=x))?(?:x(\d+))?)", re.IGNORECASE)
+_PLAIN = re.compile(r"[\d. \t\n]*")
 MOST_POINTS = 1_000_000
 
 
@@ -33,9 +35,13 @@ class Points:
 
 def expand(text: str) -> Points:
     """The points of a series. Raises `ValueError` for what is not understood."""
+    words = text.split()
+    if _PLAIN.fullmatch(text) and len(words) <= MOST_POINTS:  # long series are often plain numbers
+        with contextlib.suppress(ValueError):
+            return Points(np.array(list(map(float, words))), np.ones(len(words), np.bool_))
     values, present = [np.empty(0)], [np.empty(0, np.bool_)]
     count = 0
-    for word in text.split():
+    for word in words:
         run, there = _run(word, MOST_POINTS - count)
         count += len(run)
         values.append(run)
