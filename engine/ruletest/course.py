@@ -13,13 +13,15 @@ from engine.core.duration import format_ms
 from engine.core.expression import Expression, Selector, Vector, Window
 from engine.core.group import StepConfig
 from engine.core.labels import Labels
-from engine.core.messages import EvidenceLine, RuleInput
+from engine.core.messages import EvidenceLine
+from engine.core.recording import reads_from
 from engine.core.rules import RuleGroup
 from engine.core.step import Shard
 from engine.ruletest.feed import Feed
 from engine.ruletest.model import Test, TestFile
 
 _FOREVER_MS = 2**52
+_EVALUATIONS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -62,26 +64,42 @@ class Course:
         shard = Shard([*ordered, kept], config, given_order=True)
         *self.groups, self._kept = shard.groups
         self.failures: list[str] = []
-        self._shard = shard
-        self._feed = Feed(test)
-        self._stops = _stops(test, interval_ms, eager=tests.eager)
-        self._end_ms = test.end_ms
+        self._feed = Feed(test, shard)
+        self._test = test
+        self._interval_ms = interval_ms
+        self._eager = tests.eager
+        self._stepwise = tests.eager or _reads_ahead(ordered)
 
     def run(self) -> Iterator[tuple[int, int]]:
-        """Move from one evaluation to the next; yields after each the times, from and before, for which it counts."""
-        for batch in self._feed.heartbeats(-1):  # let time begin at 0: the first evaluation is then at 0
-            self._shard.step(RuleInput(0, batch))
-        for at_ms, next_ms in zip(self._stops, [*self._stops[1:], _FOREVER_MS], strict=True):
-            for batch in self._feed.batches(at_ms):
-                failed = self._shard.step(RuleInput(0, batch)).failures
-                self.failures += [f"{one.rule} at {format_ms(one.at_ms)}: {one.reason}" for one in failed]
+        """Move through the test; yields, after each evaluation that is judged, for which times it counts: from, before.
+
+        Evaluations in between are made in one go where nothing comes of it (`Shard` promises that batching does not
+        matter); where a group reads what a later one records, it must be one after the other.
+        """
+        self._feed.begin()
+        done_ms = -1
+        for at_ms, next_ms in self._stops():
+            stride_ms = self._interval_ms * (1 if self._stepwise else _EVALUATIONS_AT_ONCE)
+            for until_ms in (*range(done_ms + stride_ms, at_ms, stride_ms), at_ms):
+                for result in self._feed.move(until_ms):
+                    self.failures += [f"{one.rule} at {format_ms(one.at_ms)}: {one.reason}" for one in result.failures]
+            done_ms = at_ms
             yield at_ms, next_ms
-        _, lines = self._feed.batches(self._end_ms)  # for metrics the last evaluation is the end, for lines it is not
-        self._shard.step(RuleInput(0, lines))
+        self._feed.move_lines(self._test.end_ms)  # for metrics the last evaluation is the end, for lines it is not
 
     def evaluate(self, expression: Expression, at_ms: int) -> Vector:
         """The value of one of the asked expressions. Raises `EvaluationError`."""
         return expression.evaluate(self._kept.windows, at_ms)
+
+    def _stops(self) -> Iterator[tuple[int, int]]:
+        """The evaluations that are judged and the last one, each with the time from which a later one counts.
+
+        An expectation is judged by the latest evaluation before it, and with `eager` at its very time.
+        """
+        asked = {case.at_ms for case in self._test.alerts}
+        step_ms = 1 if self._eager else self._interval_ms
+        stops = sorted({at_ms // step_ms * step_ms for at_ms in (*asked, self._test.end_ms)})
+        yield from zip(stops, [*stops[1:], _FOREVER_MS], strict=True)
 
 
 def _in_order(groups: Sequence[RuleGroup], names: Sequence[str]) -> list[RuleGroup]:
@@ -90,9 +108,7 @@ def _in_order(groups: Sequence[RuleGroup], names: Sequence[str]) -> list[RuleGro
     return sorted(groups, key=lambda group: place.get(group.name, 0))
 
 
-def _stops(test: Test, interval_ms: int, *, eager: bool) -> list[int]:
-    """The times to move to, one after the other: every evaluation, and with `eager` every time that is asked about."""
-    stops = set(range(0, test.end_ms + 1, interval_ms))
-    if eager:
-        stops |= test.asked_ms
-    return sorted(stops)
+def _reads_ahead(ordered: Sequence[RuleGroup]) -> bool:
+    """Whether a group reads what one that is evaluated after it records."""
+    place = {group.key: i for i, group in enumerate(ordered)}
+    return any(place[producer] > place[key] for key, found in reads_from(ordered).items() for producer in found)
