@@ -8,7 +8,7 @@ The outputs go to the topic `alerts`; the next module in the flow is `response.i
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
