@@ -30,7 +30,7 @@ class Trial:
     states: int
 
 
-def trial_of(rule: dict[str, Any], place: str, name: str) -> Trial:
+def trial_of(rule: dict[str, Any], name: str) -> Trial:
     """The scenario, out of some, in which the rule fires and does most. Annotations are left out."""
     kept = {key: rule[key] for key in ("alert", "expr", "for", "keep_firing_for", "labels") if key in rule}
     rules = json.dumps({"groups": [{"name": "g", "rules": [kept]}]}, indent=1)
@@ -38,7 +38,7 @@ def trial_of(rule: dict[str, Any], place: str, name: str) -> Trial:
     best: Trial | None = None
     for seed in range(ATTEMPTS):
         scenario = Scenario(str(rule["expr"]), for_s, seed)
-        found = _trial(scenario, rules, str(rule["alert"]), name, f"{place}.rules.yml")
+        found = _trial(scenario, rules, str(rule["alert"]), name)
         if best is None or (found.firing > 0, found.states) > (best.firing > 0, best.states):
             best = found
         if best.firing and best.states > 2:
@@ -47,9 +47,9 @@ def trial_of(rule: dict[str, Any], place: str, name: str) -> Trial:
     return best
 
 
-def _trial(scenario: Scenario, rules: str, alert: str, name: str, file: str) -> Trial:
-    document = _document(scenario, alert, file)
-    results = judged(document, rules, scenario.pace.every_s)
+def _trial(scenario: Scenario, rules: str, alert: str, name: str) -> Trial:
+    document = _document(scenario, alert, f"{name}.rules.yml")
+    results = _judged(document, rules, scenario.pace.every_s)
     [test] = document["tests"]
     asked = [*test["alert_rule_test"], *test["promql_expr_test"]]
     for question, result in zip(asked, results, strict=True):
@@ -77,8 +77,7 @@ def _document(scenario: Scenario, alert: str, file: str) -> dict[str, Any]:
     return {"rule_files": [file], "evaluation_interval": f"{scenario.pace.every_s}s", "tests": [test]}
 
 
-def judged(document: dict[str, Any], rules: str, every_s: int) -> list[CaseResult]:
-    """Our verdict on every expectation, in the order of the file."""
+def _judged(document: dict[str, Any], rules: str, every_s: int) -> list[CaseResult]:
     languages = with_step(every_s * 1000)
     groups: list[RuleGroup]
     groups, problems = parse_rules(rules, "rules.yml", languages["promql"])

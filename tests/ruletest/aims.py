@@ -7,6 +7,7 @@ for scenarios that are then judged by running them: what it cannot invert it lea
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from engine.core.labels import Matcher, MatcherSet
 
 BASE = 100.0
 AHEAD_S = 1000.0
+LATEST_S = 10 * 86_400.0
 RATES = {"rate", "irate", "deriv"}
 GROWTHS = {"increase", "delta", "idelta"}
 OPS = ("=", "!=", "=~", "!~")
@@ -26,8 +28,8 @@ WORDS = ("0", "1", "5", "500", "404", "x", "api", "up", "true", "error", "a-b", 
 class Motion:
     """How a series moves: at `level + now * time + per_s * time in this phase`, or, without a level, growing on.
 
-    `toggles_s` makes it jump up and down by one so often; `absent` takes it away. Of a histogram, `observed` is the value
-    of all that is observed.
+    `toggles_s` makes it jump up and down by one so often; `absent` takes it away. Of a histogram, `observed` is the
+    value of all that is observed.
     """
 
     level: float | None = 0.0
@@ -58,6 +60,13 @@ class Shape:
     constants: list[float] = field(default_factory=list)
     entities: int = 2
     reach_s: float = 0.0
+    by_clock: bool = False
+
+    @property
+    def clock_s(self) -> float:
+        """How late it has to be before something can be as long ago as the expression says."""
+        ages = [*self.constants, *(one * other for one in self.constants for other in self.constants)]
+        return max([age for age in ages if age <= LATEST_S] or [0.0]) if self.by_clock else 0.0
 
 
 def shape_of(tree: Any) -> Shape:
@@ -71,6 +80,8 @@ def _gather(tree: Any, shape: Shape, range_s: float) -> None:
     match tree:
         case parser.NumberLiteral():
             shape.constants.append(tree.val)
+        case parser.BinaryExpr() if (number := constant(tree)) is not None:
+            shape.constants.append(number)
         case parser.VectorSelector():
             key = key_of(tree)
             leaf = shape.leaves.setdefault(key, Leaf(key, tree.name or "", matchers_of(tree)))
@@ -93,6 +104,7 @@ def _gather(tree: Any, shape: Shape, range_s: float) -> None:
             _gather(tree.lhs, shape, range_s)
             _gather(tree.rhs, shape, range_s)
         case _:
+            shape.by_clock = shape.by_clock or _is_time(tree)
             for part in (*getattr(tree, "args", ()), *([tree.expr] if hasattr(tree, "expr") else [])):
                 _gather(part, shape, range_s)
 
@@ -121,9 +133,14 @@ def constant(tree: Any) -> float | None:
             left, right = constant(tree.lhs), constant(tree.rhs)
             if left is None or right is None:
                 return None
-            return {"+": left + right, "-": left - right, "*": left * right, "^": left**right}.get(
-                str(tree.op), left / right if right else None
-            )
+            known = {
+                "+": float.__add__,
+                "-": float.__sub__,
+                "*": float.__mul__,
+                "/": float.__truediv__,
+                "^": float.__pow__,
+            }
+            return known[str(tree.op)](left, right) if str(tree.op) in known else None
     return None
 
 
@@ -219,12 +236,14 @@ class Aims:
 
     def _reach_binary(self, tree: Any, operator: str, value: float, now: float) -> None:
         left, right = constant(tree.lhs), constant(tree.rhs)
-        if operator in (">", "<", ">=", "<=", "==", "!=", "and", "or", "unless"):
+        if operator == "and":
+            self.satisfy(tree.rhs, True)
+            self.reach(tree.lhs, value, now)
+        elif operator in (">", "<", ">=", "<=", "==", "!=", "or", "unless"):
             self.satisfy(tree, value > 0)
         elif right is not None:
-            self.reach(tree.lhs, *(_left_of(operator, right, part) for part in (value, now)))
-            if operator in "+-":
-                self.reach(tree.lhs, _left_of(operator, right, value), now)
+            scaled = _left_of(operator, right, now) if operator in "*/" else now
+            self.reach(tree.lhs, _left_of(operator, right, value), scaled)
         elif _is_time(tree.lhs) or left is not None:
             given, given_now = (left, 0.0) if left is not None else (0.0, 1.0)
             if operator == "-":
@@ -276,8 +295,10 @@ def _only(tree: Any) -> str:
 
 
 def label_value(name: str, matchers: list[Matcher], fallback: str) -> str:
-    """A value of a label that all its matchers take."""
-    parts = [part for m in matchers if m.op == "=~" for part in m.value.strip("^$()").split("|")]
+    """A value of a label that all its matchers take, if one is found: whatever is loaded, the rule must not mind."""
+    patterns = [m.value for m in matchers if m.op == "=~"]
+    firsts = [re.sub(r"\((?:\?:)?([^()|]*)(?:\|[^()]*)?\)", r"\1", pattern) for pattern in patterns]
+    parts = [part for pattern in (*firsts, *patterns) for part in pattern.strip("^$()").split("|")]
     texts = [part.replace(".*", "").replace(".+", "x").replace("\\", "") for part in parts]
     digits = [text.replace("..", "00").replace(".", "5") for text in texts]
     for candidate in (*[m.value for m in matchers if m.op == "="], *texts, *digits, fallback, *WORDS):

@@ -43,7 +43,7 @@ class Pace:
 
 def pace_of(shape: Shape, for_s: float) -> Pace:
     """An interval that shows `for` and ranges in some steps, and samples close enough for the shortest range."""
-    every_s = max(60, math.ceil((for_s + shape.reach_s) / 10 / 60) * 60)
+    every_s = max(60, math.ceil(max((for_s + shape.reach_s) / 10, shape.clock_s / 6) / 60) * 60)
     shortest_s = min([leaf.range_s for leaf in shape.leaves.values() if leaf.range_s] or [LOOKBACK_S])
     spacing_s = max(one for one in SPACINGS_S if one <= max(shortest_s / 4, SPACINGS_S[0]))
     return Pace(every_s, spacing_s, for_s)
@@ -68,17 +68,21 @@ def phases(pace: Pace, delay_s: float) -> Iterator[tuple[str, float]]:
 
 
 class Scenario:
-    """The series of one rule. `seed` decides what is left open; seed 0 follows the tree."""
+    """The series of one rule. Seeds 0 and 1 follow the tree, later ones also chance.
+
+    With odd seeds a label that one selector asks for is on the series of all, so that they can be matched.
+    """
 
     def __init__(self, expression: str, for_s: float, seed: int) -> None:
         tree: Any = parser.parse(expression)
+        self.shared = seed % 2 == 1
         self.shape = shape_of(tree)
         self.pace = pace_of(self.shape, for_s)
         self.motions: dict[str, Mapping[str, Motion]] = {}
         for what in ("no", "holds"):
             aims = Aims(self.shape, random.Random(f"{expression}{seed}"))
             aims.satisfy(tree, what == "holds")
-            if seed and what == "holds":
+            if seed > 1 and what == "holds":
                 aims.by_chance()
             self.motions[what] = aims.motions
 
@@ -97,8 +101,10 @@ class Scenario:
 
     def _name(self, leaf: Leaf, entity: int, bound: float | None) -> str:
         labels = {name: f"{name}{entity}" for name in ("instance", *sorted(self.shape.labels)) if name != "le"}
-        for name in {matcher.name for matcher in leaf.matchers}:
-            wanted = [matcher for matcher in leaf.matchers if matcher.name == name]
+        everything = [matcher for one in self.shape.leaves.values() for matcher in one.matchers]
+        own = {matcher.name for matcher in leaf.matchers}
+        for name in sorted({matcher.name for matcher in everything} if self.shared else own):
+            wanted = [matcher for matcher in (leaf.matchers if name in own else everything) if matcher.name == name]
             labels[name] = label_value(name, wanted, labels.get(name, ""))
         if bound is not None:
             labels["le"] = "+Inf" if math.isinf(bound) else f"{bound:g}"
