@@ -2,7 +2,7 @@
 
     python -m benchmarks.ruletests [--rounds N]
 
-A thousand series, six hours of them every 15 s, and three rules: a sum of rates, a threshold that must hold for a while,
+A thousand series, six hours of them every 15 s, and three rules: a sum of rates, a threshold that must hold for a time,
 a quantile of a histogram. Every hour the file asks which alerts fire; the third hour is bad. Both programs must find
 that all expectations hold, and each is timed as its user starts it, as a process of its own. Required: ours in a third
 of promtool's time, by the wall clock and by the CPU.

@@ -1,4 +1,4 @@
-"""One alerting rule against promtool: our states of a scenario become a test file's expectations, promtool judges it."""
+"""One alerting rule against promtool: our states of a scenario become expectations, and promtool judges them."""
 
 from __future__ import annotations
 
