@@ -10,7 +10,7 @@ Prometheus, Loki, exporters            connectors        wire format -> typed ba
    v
  rule-inputs                (key = rule shard)
    v
- evaluator                             core.step         event-time windows -> PromQL / LogQL -> alert state
+ evaluator ---> recorded               core.step         event-time windows -> PromQL / LogQL -> alert state
    v
  alerts                     (key = alert fingerprint)
    v
