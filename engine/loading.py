@@ -7,7 +7,7 @@ whose language its folder tells (`languages`). A file that is named itself is lo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from engine.actions import load_actions
 from engine.core.diagnostics import Problem
 from engine.core.expression import ExpressionError
 from engine.core.recording import circles
-from engine.core.rules import DEFAULT_INTERVAL_MS, Compile, RuleGroup, parse_rules
+from engine.core.rules import DEFAULT_INTERVAL_MS, RuleGroup, parse_rules
 from engine.languages import LANGUAGES, language_of
 from engine.response.runbook import Runbook, load_runbooks
 
@@ -51,21 +51,10 @@ def load(paths: Iterable[Path], keep: Sequence[str] = ()) -> Loaded:
             what = "there is no rule file below it" if root.exists() else "there is no such file or folder"
             loaded.problems.append(Problem(str(root), 1, 1, what))
         for path in found:
-            if path.parent.name == "tests":
-                loaded.tests.append(path)
-                continue
             namespace = path.relative_to(root).as_posix() if root.is_dir() else path.name
-            _load_file(loaded, path, path.as_posix() if namespace in loaded.texts else namespace)
+            _load_file(loaded, path, namespace=path.as_posix() if namespace in loaded.texts else namespace)
     loaded.problems += [*_repeated_runbooks(loaded.runbooks), *_circles(loaded.groups)]
     _keep(loaded, keep)
-    return loaded
-
-
-def load_rules(paths: Iterable[Path], languages: Mapping[str, Compile]) -> Loaded:
-    """Load rule files as a rule test names them: each of them is one, whatever its folder is called."""
-    loaded = Loaded()
-    for path in dict.fromkeys(paths):
-        _load_file(loaded, path, path.as_posix(), languages)
     return loaded
 
 
@@ -95,24 +84,25 @@ def _files(root: Path) -> Iterator[Path]:
         yield from sorted(path for path in root.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
 
 
-def _load_file(loaded: Loaded, path: Path, namespace: str, languages: Mapping[str, Compile] = LANGUAGES) -> None:
+def _load_file(loaded: Loaded, path: Path, namespace: str) -> None:
+    if path.parent.name == "tests":
+        loaded.tests.append(path)
+        return
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         loaded.problems.append(Problem(str(path), 1, 1, f"cannot be read: {error}"))
         return
-    _load_text(loaded, path, text, namespace, languages)
+    _load_text(loaded, path, text, namespace)
 
 
-def _load_text(
-    loaded: Loaded, path: Path, text: str, namespace: str, languages: Mapping[str, Compile] = LANGUAGES
-) -> None:
+def _load_text(loaded: Loaded, path: Path, text: str, namespace: str) -> None:
     loaded.texts[namespace] = text
     if _is_runbook(path, text):
         runbooks, problems = load_runbooks(text, str(path), actions=load_actions())
         loaded.runbooks += runbooks
     else:
-        groups, problems = parse_rules(text, str(path), languages[language_of(path)], namespace=namespace)
+        groups, problems = parse_rules(text, str(path), LANGUAGES[language_of(path)], namespace=namespace)
         loaded.groups += groups
     loaded.problems += problems
 

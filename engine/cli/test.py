@@ -13,7 +13,7 @@ import re2
 import typer
 from msgspec import Struct
 
-from engine.cli.common import NO, Json, Stop, complain, say, say_json, show_problem
+from engine.cli.output import NO, Json, Stop, complain, say, say_json, show_problem
 from engine.core.diagnostics import Problem, load_yaml
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ def _run_runbooks(text: str, file: Path, session: Session) -> Ran:
 
 
 def _run_rules(text: str, file: Path, session: Session) -> Ran:
-    from engine.languages import with_step
-    from engine.loading import load_rules
+    from engine.languages import load_rules, with_step
     from engine.ruletest import read_tests
     from engine.ruletest import run_tests as run_rule_tests
 
@@ -153,10 +152,11 @@ def _run_rules(text: str, file: Path, session: Session) -> Ran:
         found = replace(found, tests=tuple(test for test in found.tests if session.wanted.search(test.name)))
     files, warnings = _rule_files(file, found)
     languages = with_step(found.evaluation_interval_ms)
-    rules = load_rules(files, languages)
-    if rules.errors:
-        return Ran(problems=[*warnings, *rules.errors])
-    results = run_rule_tests(found, rules.groups, languages)
+    groups, wrong = load_rules(files, languages)
+    warnings += wrong
+    if any(problem.severity == "error" for problem in wrong):
+        return Ran(problems=warnings)
+    results = run_rule_tests(found, groups, languages)
     said = [problem for result in results if (problem := _said(result))]
     return Ran(len(results), sum(not result.passed for result in results), [*warnings, *said])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.cli.common import show_problem
+from engine.cli.output import show_problem
 from engine.core.diagnostics import Problem
 
 SOURCE = "groups:\n  - name: a\n\trules: x\n"
