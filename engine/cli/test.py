@@ -14,7 +14,7 @@ import typer
 from msgspec import Struct
 
 from engine.cli.output import NO, Json, Stop, complain, say, say_json, show_problem
-from engine.core.diagnostics import Problem, load_yaml
+from engine.core.diagnostics import Document, Problem, load_yaml
 
 if TYPE_CHECKING:
     from engine.loading import Loaded
@@ -57,7 +57,7 @@ class Session:
         return self.folders[folder]
 
 
-Runner = Callable[[str, Path, Session], Ran]
+Runner = Callable[[list[Document], Path, Session], Ran]
 
 
 def run_tests(paths: Paths = None, run: Run = None, json: Json = False) -> None:
@@ -122,30 +122,29 @@ def _run_file(file: Path, session: Session) -> Ran:
         return Ran(problems=[Problem(str(file), 1, 1, f"holds no test: it has none of the keys {known}")])
     total = Ran()
     for key in sorted(keys & _RUNNERS.keys()):
-        total.add(_RUNNERS[key](text, file, session))
+        total.add(_RUNNERS[key](documents, file, session))
     return total
 
 
-def _run_runbooks(text: str, file: Path, session: Session) -> Ran:
+def _run_runbooks(documents: list[Document], file: Path, session: Session) -> Ran:
     from engine.actions import load_actions
     from engine.response.runbooktest import run_all
 
     if session.wanted:
         return Ran()
     rules = session.rules(file.parent.parent if file.parent.name == "tests" else file.parent)
-    documents, _ = load_yaml(text, str(file))
     count = sum(len(document.data.get("runbook_tests") or ()) for document in documents)
-    failures, _ = run_all(text, str(file), rules.runbooks, actions=load_actions())
+    failures, _ = run_all(file.read_text(encoding="utf-8"), str(file), rules.runbooks, actions=load_actions())
     problems = [Problem(one.file, one.line, one.column, f"{one.case}: {one.message}") for one in failures]
     return Ran(count, len({failure.case for failure in failures}), problems)
 
 
-def _run_rules(text: str, file: Path, session: Session) -> Ran:
+def _run_rules(documents: list[Document], file: Path, session: Session) -> Ran:
     from engine.languages import load_rules, with_step
-    from engine.ruletest import read_tests
+    from engine.ruletest import read_document
     from engine.ruletest import run_tests as run_rule_tests
 
-    found, problems = read_tests(text, str(file))
+    found, problems = read_document(documents[0])
     if found is None:
         return Ran(problems=problems)
     if session.wanted:

@@ -47,9 +47,11 @@ _REPEAT = re.compile(r"\s*(\S+)\s*x\s*(\d+)\s*")
 def read_tests(text: str, file: str) -> tuple[TestFile | None, list[Problem]]:
     """The rule tests of a file, or None if it has none or has problems. `runbook_tests` are somebody else's."""
     documents, problems = load_yaml(text, file)
-    if problems or not documents:
-        return None, problems
-    document = documents[0]
+    return read_document(documents[0]) if documents and not problems else (None, problems)
+
+
+def read_document(document: Document) -> tuple[TestFile | None, list[Problem]]:
+    """As `read_tests`, of a file that is parsed already."""
     if isinstance(document.data, dict) and _OTHER_TESTS in document.data and "tests" not in document.data:
         return None, []
     reader = _Reader(document)

@@ -7,6 +7,7 @@ firing alerts and of `ALERTS`, and `promtool test rules` says whether it agrees.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ def rules_of(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The alerting rules of a file, each with a name of its own."""
     groups = yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
     rules = [rule for group in groups for rule in group["rules"] or () if "alert" in rule]
-    yield from ((f"{number}_{rule['alert']}", rule) for number, rule in enumerate(rules))
+    yield from ((re.sub(r"\W", "_", f"{number}_{rule['alert']}"), rule) for number, rule in enumerate(rules))
 
 
 def verdicts(promtool: Path, folder: Path, names: list[str]) -> dict[str, str]:
