@@ -21,7 +21,7 @@ from engine.ruletest.feed import Feed
 from engine.ruletest.model import Test, TestFile
 
 _FOREVER_MS = 2**52
-_EVALUATIONS_AT_ONCE = 64
+_EVALUATIONS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import promql_parser as parser
 
 from engine.core import duration
-from engine.core.rules import RuleGroup, parse_rules
+from engine.core.rules import parse_rules
 from engine.languages import with_step
 from engine.ruletest import CaseResult, read_tests, run_tests
 from tests.ruletest.scenario import Scenario
@@ -49,14 +49,8 @@ def trial_of(rule: dict[str, Any], name: str) -> Trial:
 
 def _trial(scenario: Scenario, rules: str, alert: str, name: str) -> Trial:
     document = _document(scenario, alert, f"{name}.rules.yml")
-    results = _judged(document, rules, scenario.pace.every_s)
+    results = answer(document, rules, scenario.pace.every_s)
     [test] = document["tests"]
-    asked = [*test["alert_rule_test"], *test["promql_expr_test"]]
-    for question, result in zip(asked, results, strict=True):
-        if "exp_alerts" in question:
-            question["exp_alerts"] = [{"exp_labels": _labels(text)} for text in result.got]
-        else:
-            question["exp_samples"] = [_sample(text) for text in result.got]
     firing = sum(len(question["exp_alerts"]) for question in test["alert_rule_test"])
     pending = sum('alertstate="pending"' in text for result in results for text in result.got)
     states = len({tuple(result.got) for result in results})
@@ -77,14 +71,21 @@ def _document(scenario: Scenario, alert: str, file: str) -> dict[str, Any]:
     return {"rule_files": [file], "evaluation_interval": f"{scenario.pace.every_s}s", "tests": [test]}
 
 
-def _judged(document: dict[str, Any], rules: str, every_s: int) -> list[CaseResult]:
+def answer(document: dict[str, Any], rules: str, every_s: int) -> list[CaseResult]:
+    """Write what our rules engine finds into the questions of a test file of one test; returns the results."""
     languages = with_step(every_s * 1000)
-    groups: list[RuleGroup]
     groups, problems = parse_rules(rules, "rules.yml", languages["promql"])
     tests, more = read_tests(json.dumps(document), "test.yml")
     assert not [*problems, *more], [*problems, *more]
     assert tests is not None
-    return run_tests(tests, groups, languages)
+    results = run_tests(tests, groups, languages)
+    [test] = document["tests"]
+    for question, result in zip([*test["alert_rule_test"], *test["promql_expr_test"]], results, strict=True):
+        if "exp_alerts" in question:
+            question["exp_alerts"] = [{"exp_labels": _labels(text)} for text in result.got]
+        else:
+            question["exp_samples"] = [_sample(text) for text in result.got]
+    return results
 
 
 def _labels(text: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ firing alerts and of `ALERTS`, and `promtool test rules` says whether it agrees.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ import yaml
 
 from tests.conformance.promql import ROOT
 from tests.parts import require
-from tests.ruletest.agreement import Trial, trial_of, write
+from tests.ruletest.agreement import Trial, answer, trial_of, write
 
 pytestmark = pytest.mark.real
 
@@ -72,6 +73,56 @@ def test_the_scenarios_make_nearly_all_rules_fire(trials: list[Trial], capsys: p
     with capsys.disabled():
         print(f"\n{len(trials)} rules: {fired} fired ({fired / len(trials):.1%}), {pending} were pending at some step")
     assert fired / len(trials) >= FIRING_SHARE or len(trials) < len(FILES)
+
+
+RECORDING = """
+groups:
+  - name: reads
+    rules:
+      - {record: doubled, expr: 'total * 2', labels: {team: b}}
+      - {alert: High, expr: 'doubled > 6', for: 2m, labels: {severity: page}}
+      - {alert: Paging, expr: 'count(ALERTS{alertname="High", alertstate="firing"}) > 0'}
+  - name: records
+    rules:
+      - {record: total, expr: sum(x) + 0.1, labels: {team: a}}
+      - {record: earlier, expr: 'last_over_time(doubled[85s])'}
+"""
+
+
+@pytest.mark.parametrize("order", [["records", "reads"], ["reads", "records"]])
+@pytest.mark.parametrize(("every_s", "interval_s"), [(60, 61), (60, 23), (30, 97)])
+def test_promtool_sees_recorded_series_and_alerts_as_we_do_in_either_order_of_groups(
+    order: list[str], every_s: int, interval_s: int, tmp_path: Path
+) -> None:
+    asked = [
+        {"expr": expr, "eval_time": f"{at_s}s", "exp_samples": []}
+        for at_s in range(0, 1500, 25)  # also between evaluations, and after the last sample
+        for expr in ("x", "total", "doubled", "earlier", '{__name__=~"ALERTS.*"}', "count_over_time(total[5m1s:])")
+    ]
+    test = {
+        "interval": f"{interval_s}s",
+        "input_series": [
+            {"series": 'x{i="1"}', "values": "_ 2 3+0.1x5 stale _x2 4 0x3 5+1x9"},
+            {"series": 'x{i="2"}', "values": "_x3 0.7x8 stale 2"},
+        ],
+        "alert_rule_test": [
+            {"eval_time": f"{at_s}s", "alertname": name, "exp_alerts": []}
+            for at_s in range(0, 1500, 25)
+            for name in ("High", "Paging")
+        ],
+        "promql_expr_test": asked,
+    }
+    document = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": f"{every_s}s",
+        "group_eval_order": order,
+        "tests": [test],
+    }
+    results = answer(document, RECORDING, every_s)
+    assert sum(bool(result.got) for result in results) > len(results) / 4
+    (tmp_path / "rules.yml").write_text(RECORDING, encoding="utf-8")
+    (tmp_path / "test.yml").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    assert verdicts(require("prometheus") / "promtool", tmp_path, ["test.yml"]) == {"test.yml": ""}
 
 
 def test_promtool_objects_when_a_state_is_another(tmp_path: Path) -> None:
