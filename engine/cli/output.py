@@ -23,6 +23,7 @@ from engine.core.masking import mask_text
 
 NO = 1
 CANNOT = 2
+_LONGEST_LINE = 160
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -75,12 +76,21 @@ def show_problem(problem: Problem, source: str | None = None) -> str:
     lines = source.splitlines()
     if not 1 <= problem.line <= len(lines):
         return text
-    line = lines[problem.line - 1]
+    line, column = _shortened(lines[problem.line - 1], problem.column)
     number = str(problem.line)
     # Tabs stay tabs in the padding, so that the caret stands right whatever a tab is worth.
-    padding = "".join("\t" if sign == "\t" else " " for sign in line[: problem.column - 1])
+    padding = "".join("\t" if sign == "\t" else " " for sign in line[: column - 1])
     margin = " " * len(number)
     return f"{text}\n {number} | {line}\n {margin} | {padding}^"
+
+
+def _shortened(line: str, column: int) -> tuple[str, int]:
+    """A long line cut down to what is around a column, and where the column is in it."""
+    if len(line) <= _LONGEST_LINE:
+        return line, column
+    start = max(0, column - 1 - _LONGEST_LINE // 2)
+    head, tail = "…" if start else "", "…" if start + _LONGEST_LINE < len(line) else ""
+    return head + line[start : start + _LONGEST_LINE] + tail, column - start + len(head)
 
 
 def explain(error: Exception) -> tuple[str, int]:

@@ -102,7 +102,7 @@ def test_promtool_sees_recorded_series_and_alerts_as_we_do_in_either_order_of_gr
     test = {
         "interval": f"{interval_s}s",
         "input_series": [
-            {"series": 'x{i="1"}', "values": "_ 2 3+0.1x5 stale _x2 4 0x3 5+1x9"},
+            {"series": 'x{i="1"}', "values": "_ 2 3+0.1x5 stale _x2 4 0x3 5+1x60"},
             {"series": 'x{i="2"}', "values": "_x3 0.7x8 stale 2"},
         ],
         "alert_rule_test": [
