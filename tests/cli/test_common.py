@@ -26,7 +26,7 @@ def test_the_line_of_the_source_stands_below_with_a_caret(line, column, shown):
 @pytest.mark.parametrize(("column", "shown"), [(1, "a" * 160 + "…"), (301, "…" + "a" * 80 + "b" + "c" * 79 + "…")])
 def test_of_a_long_line_only_what_is_around_the_place_is_shown(column, shown):
     source = "a" * 300 + "b" + "c" * 1000
-    told, line, caret = show_problem(Problem("f.yml", 1, column, "wrong"), source).split("\n")
+    _, line, caret = show_problem(Problem("f.yml", 1, column, "wrong"), source).split("\n")
     assert line == f" 1 | {shown}"
     assert line[caret.index("^")] == source[column - 1]
 
