@@ -60,6 +60,7 @@ class Course:
             eager_per_s=StepConfig().eager_per_s if tests.eager else 0,
             source_idle_ms=_FOREVER_MS,
             external_labels=test.external_labels,
+            external_url=test.external_url,
         )
         shard = Shard([*ordered, kept], config, given_order=True)
         *self.groups, self._kept = shard.groups

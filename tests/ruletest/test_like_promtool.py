@@ -72,6 +72,25 @@ def test_a_group_that_reads_what_a_later_one_records_sees_its_last_evaluation(or
     assert got(f"group_eval_order: {order}", ["doubled @ 2m"]) == [[f'doubled{{team="a"}} {doubled}']]
 
 
+def test_templates_have_the_external_labels_and_url_of_the_test() -> None:
+    rules = """
+groups:
+  - name: g
+    rules:
+      - alert: A
+        expr: vector(1)
+        labels: {cluster: '{{ $externalLabels.cluster }}'}
+        annotations: {link: '{{ $externalURL }}/graph', empty: ''}
+"""
+    [one] = run(
+        "tests: [{external_labels: {cluster: eu}, external_url: 'http://here:9090/p', "
+        "alert_rule_test: [{eval_time: 0, alertname: A, exp_alerts: [{exp_labels: {cluster: eu}, "
+        "exp_annotations: {link: 'http://here:9090/p/graph', empty: ''}}]}]}]",
+        rules,
+    )
+    assert one.passed, one.diff
+
+
 def test_a_subquery_without_a_step_goes_by_the_evaluation_interval() -> None:
     assert got("evaluation_interval: 30s", ["count_over_time(x[2m:]) @ 3m"]) == [["{} 4"]]
     assert got("evaluation_interval: 1m", ["count_over_time(x[2m:]) @ 3m"]) == [["{} 2"]]
