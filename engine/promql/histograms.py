@@ -98,7 +98,7 @@ def collect(vector: InstantVector, context: Context) -> tuple[SeriesSet, Buckets
 def _make_monotonic(buckets: Buckets) -> bool:
     """Repair counts in place; True if one really fell (not only by floating point noise)."""
     forced = False
-    if not buckets.counts.shape[1]:
+    if _rises(buckets):
         return forced
     previous = buckets.counts[:, 0].copy()
     for i in range(1, buckets.counts.shape[1]):
@@ -110,6 +110,16 @@ def _make_monotonic(buckets: Buckets) -> bool:
         current[noise | fell] = previous[noise | fell]
         previous = np.where(here, current, previous)
     return forced
+
+
+def _rises(buckets: Buckets) -> bool:
+    """Whether every count is the one before it or well above it, as it nearly always is: then there is no repair."""
+    before, here = buckets.counts[:, :-1], buckets.counts[:, 1:]
+    inside = np.arange(1, buckets.counts.shape[1]) < buckets.size[:, None]
+    with np.errstate(all="ignore"):
+        rise = here - before
+        clear = (rise > _SMALLEST_NORMAL) & (rise >= _NOISE * (np.abs(here) + np.abs(before)))
+    return bool((clear | (rise == 0) | ~inside).all())
 
 
 def _almost_equal(a: Values, b: Values) -> Mask:

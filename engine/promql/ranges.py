@@ -45,14 +45,17 @@ def ends(data: RangeVector) -> tuple[Rows, Rows, Rows]:
     return rows, np.where(some, data.first, 0), np.where(some, data.stop - 1, 0)
 
 
-def _resets_in(data: RangeVector, first_ms: Times) -> tuple[Rows, Values]:
-    """The rows whose value fell within the range, and what each lost in all."""
+def _with_resets(data: RangeVector, first_ms: Times, change: Values) -> None:
+    """Add to each change what the counter lost when it fell, one loss after the other as Prometheus does.
+
+    In another order the sum could be rounded to another side of zero.
+    """
     fallen = np.flatnonzero((data.drop_ms > first_ms) & (data.stop - data.first > 1))
-    if not len(fallen):
-        return fallen, np.zeros(0)
-    _, values, mask = block(data, fallen)
-    fell = mask[:, 1:] & (values[:, 1:] < values[:, :-1])
-    return fallen, np.where(fell, values[:, :-1], 0.0).sum(axis=1)
+    if len(fallen):
+        _, values, mask = block(data, fallen)
+        fell = mask[:, 1:] & (values[:, 1:] < values[:, :-1])
+        lost = np.where(fell, values[:, :-1], 0.0)
+        change[fallen] = np.add.accumulate(np.column_stack([change[fallen], lost]), axis=1)[:, -1]
 
 
 def _extrapolated(data: RangeVector, *, counter: bool, per_second: bool) -> Result:
@@ -64,8 +67,7 @@ def _extrapolated(data: RangeVector, *, counter: bool, per_second: bool) -> Resu
     with np.errstate(all="ignore"):
         change = data.values[rows, last] - first_value
         if counter:
-            fallen, lost = _resets_in(data, first_ms)
-            change[fallen] += lost
+            _with_resets(data, first_ms, change)
         sampled = (last_ms - first_ms) / 1000
         between = sampled / (count - 1)
         reach = between * _EXTRAPOLATE_WITHIN
