@@ -36,7 +36,7 @@ from engine.core.alert import (
     transition,
 )
 from engine.core.eager import EagerTimes
-from engine.core.expression import EvaluationError, Expression, Times, Vector, Window
+from engine.core.expression import EvaluationError, Expression, Selector, Times, Vector, Window
 from engine.core.labels import Labels, fingerprint
 from engine.core.messages import Transition
 from engine.core.rules import AlertRule, RuleGroup
@@ -88,10 +88,12 @@ class Group:
         self._config = config
         self._removed = _removed(group, snapshot)
         self.windows: dict[str, Window] = {}
+        self.selectors: dict[str, Selector] = {}
         self._reach_ms: dict[str, int] = {}
         self._readers: dict[str, list[int]] = {}
         for index, rule in enumerate(group.rules):
             for selector in rule.expression.selectors:
+                self.selectors.setdefault(selector.key, selector)
                 self.windows.setdefault(selector.key, selector.make_window())
                 self._reach_ms[selector.key] = max(self._reach_ms.get(selector.key, 0), selector.reach_ms)
                 self._readers.setdefault(selector.key, []).append(index)
@@ -119,6 +121,10 @@ class Group:
     def reach_ms(self, selector_key: str) -> int:
         """How far back the window of a selector is kept."""
         return self._reach_ms[selector_key]
+
+    def held_from_ms(self, selector_key: str) -> int:
+        """The oldest time of which the window of a selector has forgotten nothing."""
+        return self._evicted_ms - self._reach_ms[selector_key]
 
     def admits_from_ms(self, source: str) -> int:
         """Events of a source that are older than this are late."""

@@ -86,7 +86,7 @@ async def start_evaluator(node: Node) -> None:
     role = _open(node, "evaluator")
     evaluator = Evaluator(role, node.loaded.groups, node.settings.rules.shards, node.step_config)
     node.parts["evaluator"] = evaluator
-    node.routes += QueryApi(evaluator.shards).routes()
+    node.routes += QueryApi(evaluator.shards, node.clock.now_ms).routes()
     await _start(node, role)
 
 
