@@ -69,11 +69,11 @@ class Reading:
 def held_windows(groups: Iterable[Group]) -> list[Held]:
     """Every window of metrics of these groups, of which something may have come already."""
     return [
-        Held(group, key, window, group.selectors[key].matches)
+        Held(group, selector.key, window, selector.matches)
         for group in groups
         if group.watermark_ms != NEVER
-        for key, window in group.windows.items()
-        if isinstance(window, MetricWindow)
+        for selector in group.selectors
+        if isinstance(window := group.windows[selector.key], MetricWindow)
     ]
 
 

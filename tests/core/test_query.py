@@ -156,3 +156,20 @@ def test_series_are_those_with_a_sample_in_the_time(shard: Shard) -> None:
     assert find_series(shard.groups, [], 0, 30 * MINUTE_MS) == []  # forgotten
     assert find_series(shard.groups, [], 120 * MINUTE_MS, 120 * MINUTE_MS) == everything
     assert find_series(shard.groups, [], 120 * MINUTE_MS + 1, 2**53) == []
+
+
+def test_after_a_reload_a_window_that_is_to_reach_further_back_says_what_it_forgot_before(shard: Shard) -> None:
+    longer = Shard(groups(RULES.replace("rate(x[1h])", "rate(x[2h])")), snapshots=shard.snapshots())
+    longer.adopt(shard, shard.groups)
+    longer.step(RuleInput(0, batch("s", 2, 120 * MINUTE_MS + 2)))
+    assert values(longer, "x", 65 * MINUTE_MS)[1] == {"a": 3900, "b": 7800, "c": 11700}
+    with pytest.raises(EvaluationError, match="held are those from 3600001"):
+        values(longer, "x", 64 * MINUTE_MS)
+
+
+def test_what_only_the_new_rules_read_is_held_from_the_reload_on(shard: Shard) -> None:
+    other = Shard(groups(RULES.replace("z > 9", "w > 9")), snapshots=shard.snapshots())
+    other.adopt(shard, shard.groups)
+    other.step(RuleInput(0, batch("s", 2, 121 * MINUTE_MS, [("w", 121 * MINUTE_MS - 1, 1)])))
+    with pytest.raises(EvaluationError, match="held are those from 7200001"):
+        values(other, "w")
