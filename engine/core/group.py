@@ -123,6 +123,7 @@ class Group:
                 self._eager[index] = EagerTimes(config.eager_per_s, config.eager_grid_ms)
                 for key in {selector.key for selector in rule.selectors}:
                     self._readers.setdefault(key, []).append(index)
+        self.failed: dict[int, RuleFailure] = {}  # by the rule's index, those whose last evaluation went wrong
         self._sources: set[str] = set()
         self._newcomers: set[str] = set()  # known once their whole first batch is taken, not after a part of it
         self.kinds = {selector.kind for selector in self.selectors}
@@ -216,9 +217,11 @@ class Group:
                     self._record(rule, at_ms)
                 elif at_ms > self.evaluated_ms:  # else done before a restart; the windows are being filled again
                     result.transitions += self._judge(index, rule, at_ms, received_ms)
+                self.failed.pop(index, None)
             except Exception as error:  # whatever it raises, as the rules are the user's
                 reason = str(error) if isinstance(error, EvaluationError) else f"{type(error).__name__}: {error}"
-                result.failures.append(RuleFailure(f"{rule.group}/{rule.name}", at_ms, reason))
+                self.failed[index] = RuleFailure(f"{rule.group}/{rule.name}", at_ms, reason)
+                result.failures.append(self.failed[index])
         if self.watermark_ms != NEVER:
             self.evaluated_ms = max(self.evaluated_ms, self.watermark_ms - 1)
         result.recorded = self.recorder.take(self.watermark_ms, received_ms)

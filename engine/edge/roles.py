@@ -31,6 +31,7 @@ from engine.edge.query_api import QueryApi
 from engine.edge.receivers import Receivers
 from engine.edge.responder import Responder, ResponderConfig
 from engine.edge.routing import run_router
+from engine.edge.rules_api import RulesApi
 from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
 from engine.edge.settings import LokiPush, RemoteWrite
@@ -89,6 +90,7 @@ async def start_evaluator(node: Node) -> None:
     node.parts["evaluator"] = evaluator
     node.on_reload.append(lambda loaded: evaluator.reload(loaded.groups))
     node.routes += QueryApi(evaluator.shards, node.clock.now_ms).routes()
+    node.routes += RulesApi(evaluator.shards, evaluator.last_s).routes()
     await _start(node, role)
 
 
