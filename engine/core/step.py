@@ -170,7 +170,7 @@ class Shard:
         if not batch.series:
             return
         series = [bytes(raw) for raw in batch.series]
-        t_ms, values = times_ms(batch.t_ms), _values(batch)
+        t_ms, values = times_ms(batch.t_ms), batch_values(batch)
         rows_of: dict[int, list[int]] = {}
         cache = self._series_cache
         for row, key in enumerate(series):
@@ -252,7 +252,8 @@ def _extract(group: Group, selector: Selector, labels: Labels, entries: list[Log
     return -(-t_ns // 1_000_000)
 
 
-def _values(batch: MetricBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def batch_values(batch: MetricBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """The values of a batch's samples, special ones among them. Raises `IndexError` for one of no sample."""
     values = np.asarray(batch.values, np.float64)
     for row, text in batch.special.items():
         values[int(row)] = _SPECIAL[text]

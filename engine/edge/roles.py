@@ -35,6 +35,7 @@ from engine.edge.rules_api import RulesApi
 from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
 from engine.edge.settings import LokiPush, RemoteWrite
+from engine.edge.sinks import start_sinks
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
 from engine.response.guardrails import ModeRule, Policy, Request, mode_of
@@ -212,6 +213,7 @@ START: dict[RoleName, Callable[[Node], Awaitable[None]]] = {
     "responder": start_responder,
     "executor": start_executor,
     "console": start_console,
+    "sinks": start_sinks,
 }
 
 
