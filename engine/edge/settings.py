@@ -214,7 +214,9 @@ class RuleSettings(Section):
         description="Most evaluations per second and rule at events' own times; 0: at intervals only.",
     )
     eager_grid_ms: Positive = Field(default=50, description="Events this close together share one eager evaluation.")
-    external_labels: dict[str, str] = Field(default={}, description="`$externalLabels` of rule templates.")
+    external_labels: dict[str, str] = Field(
+        default={}, description="`$externalLabels` of rule templates; added to what is sent to other systems."
+    )
     keep: list[str] = Field(
         default=[],
         description="PromQL selectors, such as `up[1h]`, whose data is held for queries though no rule reads it.",
