@@ -48,6 +48,13 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 """
 
+_ALERTMANAGER_LAUNCHER = """#!/bin/sh
+# Debian's Alertmanager reads /usr/share/prometheus/alertmanager/default.tmpl, wherever it was unpacked.
+here=$(dirname "$(readlink -f "$0")")
+exec unshare --user --map-root-user --mount sh -c \\
+  'mount --bind "$1/../share" /usr/share && shift && exec "$@"' sh "$here" "$here/prometheus-alertmanager" "$@"
+"""
+
 
 class UnavailableError(Exception):
     """A part cannot be had here; the message is the reason, on one line."""
@@ -111,8 +118,12 @@ def obtain_prometheus(folder: Path) -> None:
 
 
 def obtain_alertmanager(folder: Path) -> None:
-    """Alertmanager from Debian's package."""
+    """Alertmanager from Debian's package, and a script that shows it its templates where it was built to look."""
     _obtain_debian("prometheus-alertmanager", "prometheus-alertmanager", folder)
+    launcher = folder / "usr" / "bin" / "alertmanager"
+    launcher.write_text(_ALERTMANAGER_LAUNCHER, encoding="utf-8")
+    launcher.chmod(0o755)
+    run([str(launcher), "--version"], folder)
 
 
 def _obtain_debian(package: str, program: str, folder: Path) -> None:

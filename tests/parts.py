@@ -215,7 +215,9 @@ def running_prometheus(folder: Path, config: str, flags: Sequence[str] = ()) -> 
 @contextmanager
 def running_alertmanager(folder: Path, port: int | None = None) -> Iterator[str]:
     """A real Alertmanager without receivers or peers; yields its base URL when it is ready."""
-    program = require("alertmanager") / "prometheus-alertmanager"
+    programs = require("alertmanager")
+    launcher = programs / "alertmanager"  # missing where the package itself is installed
+    program = launcher if launcher.exists() else programs / "prometheus-alertmanager"
     port = port or free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
     config_file = folder / "alertmanager.yml"

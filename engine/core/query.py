@@ -21,6 +21,7 @@ from engine.core import duration
 from engine.core.expression import EvaluationError, Expression, Selector, Vector, Window
 from engine.core.group import NEVER, Group
 from engine.core.labels import Labels, Matcher, MatcherSet
+from engine.core.series import NAME
 from engine.core.view import Budget, WindowView
 from engine.core.window import MetricWindow
 
@@ -147,7 +148,8 @@ def _is_implied(wanted: Matcher, query: MatcherSet) -> bool:
         if values is not None and all(holds({wanted.name: value}) for value in values):
             return True
     asks_for_any = (wanted.op, wanted.value) in (("!=", ""), ("=~", ".+"))
-    return asks_for_any and any(not MatcherSet([matcher])({}) for matcher in own)
+    has_one = wanted.name == NAME or any(not MatcherSet([matcher])({}) for matcher in own)  # a series has a name
+    return asks_for_any and has_one
 
 
 def _only_values(matcher: Matcher) -> Sequence[str] | None:
@@ -187,7 +189,7 @@ def _advice(selector: Selector) -> str:
 
 def selector_text(selector: Selector) -> str:
     """A selector as PromQL writes it: `up{job="a"}`."""
-    named = [m.value for m in selector.matches.matchers if m.name == "__name__" and m.op == "="]
-    rest = [str(m) for m in selector.matches.matchers if not (named and m.name == "__name__" and m.op == "=")]
+    named = [m.value for m in selector.matches.matchers if m.name == NAME and m.op == "="]
+    rest = [str(m) for m in selector.matches.matchers if not (named and m.name == NAME and m.op == "=")]
     name = named[0] if named else ""
     return name + (f"{{{','.join(rest)}}}" if rest else "")

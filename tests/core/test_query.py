@@ -44,6 +44,7 @@ def matches(selector: str) -> MatcherSet:
         ('up{job="a"}', '{job="a"}', True),
         ('up{job=""}', 'up{job!~".+"}', True),
         ("down", "up", False),
+        ('{job="a"}', '{__name__=~".+"}', True),  # every series has a name
     ],
 )
 def test_a_window_answers_a_selector_that_implies_its_matchers(query: str, window: str, implied: bool) -> None:
