@@ -14,12 +14,14 @@ import numpy as np
 
 from engine.core import labels as label_sets
 from engine.core.expression import EvaluationError, Presence, Times, Values
-from engine.core.labels import Labels, MatcherSet
+from engine.core.labels import Labels, Matcher, MatcherSet
 from engine.core.series import Rows, SeriesSet
 from engine.core.window import InstantView, MetricWindow, RangeView
 
-READ_COST = 4_000
-"""What one look at a window costs beside its samples, in samples: many small looks add up as well."""
+READ_COST, ROW_COST = 4_000, 8
+"""What a look at a window, and at a series in it, costs beside its samples, in samples: small looks add up, too."""
+
+VIEWS_KEPT = 32
 
 
 class NotHeldError(EvaluationError):
@@ -32,9 +34,9 @@ class Budget:
 
     left: int
 
-    def spend(self, samples: int) -> None:
-        """Count a look at so many samples. Raises `EvaluationError` when the budget is spent."""
-        self.left -= samples + READ_COST
+    def spend(self, series: int, samples: int) -> None:
+        """Count a look at so many samples of so many series. Raises `EvaluationError` when the budget is spent."""
+        self.left -= samples + series * ROW_COST + READ_COST
         if self.left < 0:
             raise EvaluationError(
                 "one step of the query looks at too many samples; ask for fewer series, a shorter range, or a "
@@ -62,7 +64,7 @@ class WindowView(MetricWindow):
 
     def __len__(self) -> int:
         rows = self._wanted()
-        view = self._window.range(_EVER[0], _EVER[1])
+        view = self._window.range(-(2**62), 2**62)
         return int((view.stop[rows] - view.first[rows]).sum())
 
     @property
@@ -87,8 +89,10 @@ class WindowView(MetricWindow):
         """As `MetricWindow.instant`, of the matching series. Raises `NotHeldError`."""
         self._require(at_ms - lookback_ms)
         rows = self._wanted()
+        self._spend(len(rows), len(rows))
         view = self._window.instant(at_ms, lookback_ms)
-        self._spend(len(rows))
+        if len(rows) == len(view.series):
+            return view
         return InstantView(self._chosen, view.times[rows], view.values[rows], view.present[rows])
 
     def range(self, start_ms: int, end_ms: int) -> RangeView:
@@ -97,7 +101,9 @@ class WindowView(MetricWindow):
         rows = self._wanted()
         view = self._window.range(start_ms, end_ms)
         first, stop = view.first[rows], view.stop[rows]
-        self._spend(int((stop - first).sum()))
+        self._spend(len(rows), int((stop - first).sum()))
+        if len(rows) == len(view.series):
+            return view
         # Only the columns in which something was found are taken out of the window's matrix.
         some = stop > first
         low, high = int(first[some].min(initial=view.times.shape[1])), int(stop[some].max(initial=0))
@@ -110,11 +116,7 @@ class WindowView(MetricWindow):
         series = self._window.series
         if series is not self._seen:
             self._seen = series
-            found = [row for row, labels in enumerate(series.labels) if self._matches(labels)]
-            self._kept_rows = np.array(found, dtype=np.intp)
-            chosen = [series.labels[row] for row in found]
-            # Keyed as the window's own series are: sums add up in the same order, to the same last digit.
-            self._chosen = SeriesSet(chosen, distinct=True, keys=[label_sets.encode(labels) for labels in chosen])
+            self._kept_rows, self._chosen = _chosen(series, self._matches)
         return self._kept_rows
 
     def _require(self, after_ms: int) -> None:
@@ -122,9 +124,23 @@ class WindowView(MetricWindow):
         if after_ms + 1 < held_from_ms:
             raise NotHeldError(f"samples from {after_ms + 1} are asked for, and held are those from {held_from_ms}")
 
-    def _spend(self, samples: int) -> None:
+    def _spend(self, series: int, samples: int) -> None:
         if self._budget is not None:
-            self._budget.spend(samples)
+            self._budget.spend(series, samples)
 
 
-_EVER = (-(2**62), 2**62)
+def _chosen(series: SeriesSet, matches: MatcherSet) -> tuple[Rows, SeriesSet]:
+    """The rows that match and their label sets; the last few answers are kept, as dashboards ask again and again."""
+    known: dict[tuple[Matcher, ...], tuple[Rows, SeriesSet]] = series.memo("views", dict)
+    found = known.pop(matches.matchers, None)
+    if found is None:
+        rows = [row for row, labels in enumerate(series.labels) if matches(labels)]
+        chosen = [series.labels[row] for row in rows]
+        # Keyed as the window's own series are: sums add up in the same order, to the same last digit.
+        keys = [label_sets.encode(labels) for labels in chosen]
+        whole = len(rows) == len(series)
+        found = (np.array(rows, dtype=np.intp), series if whole else SeriesSet(chosen, distinct=True, keys=keys))
+        if len(known) >= VIEWS_KEPT:
+            del known[next(iter(known))]
+    known[matches.matchers] = found
+    return found

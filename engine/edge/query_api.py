@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aiohttp import web
+from msgspec import Raw
 
 from engine import __version__, promql
 from engine.core.expression import ExpressionError
@@ -34,6 +35,7 @@ from engine.edge.prometheus_http import (
 )
 from engine.promql.evaluate import InstantSelector, PromQLExpression, RangeSelector, Shift, Subquery, Text
 from engine.promql.query import Points, RangeQuery, instant, samples
+from engine.vector import format as fmt
 from engine.vector.values import InstantVector, sorted_vector
 
 T = TypeVar("T")
@@ -188,9 +190,13 @@ def _vector_rows(at_ms: int, value: InstantVector) -> Iterator[dict[str, Any]]:
 
 
 def _matrix_rows(found: Iterable[Points]) -> Iterator[dict[str, Any]]:
+    stamps: dict[int, Raw] = {}  # the series of a range query share their times
     for points in found:
+        for t_ms in points.t_ms:
+            if t_ms not in stamps:
+                stamps[t_ms] = seconds(t_ms)
         pairs = zip(points.t_ms, points.values, strict=True)
-        yield {"metric": points.labels, "values": [point(t_ms, number) for t_ms, number in pairs]}
+        yield {"metric": points.labels, "values": [(stamps[t_ms], fmt.json_number(value)) for t_ms, value in pairs]}
 
 
 async def _metadata(_: web.Request, __: Parameters) -> web.Response:

@@ -23,7 +23,7 @@ from engine.vector.values import Context, InstantVector, RangeVector, Value
 
 STEP_SAMPLES = 10_000_000
 """How many samples one step may look at: about a fifth of a second, in which nothing else happens."""
-RESULT_POINTS = 1_000_000
+RESULT_POINTS = 500_000
 
 Notes = dict[tuple[str, str], None]
 
@@ -52,7 +52,8 @@ def instant(groups: Iterable[Group], expression: PromQLExpression, at_ms: int) -
 
 
 def samples(value: RangeVector) -> list[Points]:
-    """The series of a range vector that have any sample, sorted by label set."""
+    """The series of a range vector that have any sample, sorted by label set. Raises `EvaluationError` if too many."""
+    _require_few(int((value.stop - value.first).sum()))
     found = [
         Points(labels, value.times[row, first:stop].tolist(), value.values[row, first:stop].tolist())
         for row, (labels, first, stop) in enumerate(
@@ -112,10 +113,7 @@ class RangeQuery:
 
     def _add(self, t_ms: int, points_of: list[Points], values: list[float]) -> None:
         self._count += len(values)
-        if self._count > RESULT_POINTS:
-            raise EvaluationError(
-                f"the result has more than {RESULT_POINTS} points; ask for fewer series or a longer step"
-            )
+        _require_few(self._count)
         for points, value in zip(points_of, values, strict=True):
             points.t_ms.append(t_ms)
             points.values.append(value)
@@ -132,6 +130,11 @@ class RangeQuery:
         if key not in self._found:
             self._found[key] = Points(labels)
         return self._found[key]
+
+
+def _require_few(points: int) -> None:
+    if points > RESULT_POINTS:
+        raise EvaluationError(f"the result has more than {RESULT_POINTS} points; ask for fewer series or a longer step")
 
 
 def _forgotten(expression: PromQLExpression) -> str:
