@@ -6,14 +6,24 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from engine.core.messages import RuleInput
+from engine import promql
+from engine.core.messages import RuleInput, encode
+from engine.core.router import Router
+from engine.core.rules import RuleGroup
 from engine.core.step import Shard
+from engine.edge.node import running
 from engine.edge.query_api import QueryApi
+from engine.flow import RULE_INPUTS
+from engine.loading import load_texts
 from tests.core.builders import batch, one_rule
+from tests.e2e.shop import ready
+from tests.edge.conftest import Site
+from tests.waiting import until
 
 Ask = TestClient[web.Request, web.Application]
 NOW_MS = 3_600_000
@@ -198,3 +208,44 @@ async def test_grafana_is_told_which_api_it_may_use(client: Ask) -> None:
     _, answer = await ask(client, "status/buildinfo")
     assert answer["data"]["version"] == "3.0.0"
     assert "aureus-sentinel" in answer["data"]["revision"]
+
+
+RULES = """
+groups:
+  - name: shop
+    interval: 1s
+    rules:
+      - {record: "double:x", expr: 2 * x}
+      - {alert: High, expr: "double:x > 5"}
+"""
+
+
+async def test_an_evaluator_answers_from_what_came_on_its_topic_and_from_what_it_recorded(site: Site) -> None:
+    loaded = load_texts({"promql/shop.yml": RULES})
+    kept = tuple(promql.compile(text, any_type=True) for text in ("ALERTS[10m]", "x[10m]"))
+    loaded.groups.append(RuleGroup("keep", "keep", 1000, 0, (), kept=kept))
+    router = Router(loaded.groups, site.settings.rules.shards)
+    async with running(site.settings, ["evaluator"], loaded) as node, httpx.AsyncClient(base_url=node.http_url) as http:
+        await ready(node)
+        for second in range(1, 6):
+            points = [(f"x{{user={user}}}", second * 1000, height) for user, height in (("a", 1.0), ("b", 4.0))]
+            for message in router.route(batch("s", second, second * 1000 + 1, points)):
+                await site.put(RULE_INPUTS, encode(message), key=str(message.shard).encode())
+
+        async def answer(path: str, **parameters: str) -> Any:
+            data = (await http.get(f"/api/v1/{path}", params=parameters)).json().get("data")
+            return data["result"] if data and "result" in data else data
+
+        async def recorded() -> Any:
+            found = await answer("query", query='double:x{user="b"}')
+            return found and found[0]["value"] == [5, "8"]
+
+        await until(recorded)
+        [firing] = await answer("query", query="sum by (user) (ALERTS{alertstate='firing'})")
+        assert firing == {"metric": {"user": "b"}, "value": [5, "1"]}
+        [steps] = await answer("query_range", query='x{user="a"}', start="3", end="60", step="1")
+        assert steps["values"] == [[3, "1"], [4, "1"], [5, "1"]]
+        [alert] = (await answer("alerts"))["alerts"]
+        assert (alert["labels"], alert["state"]) == ({"alertname": "High", "user": "b"}, "firing")
+        [group] = (await answer("rules"))["groups"]
+        assert [rule["evaluationTime"] > 0 for rule in group["rules"]] == [True, True]

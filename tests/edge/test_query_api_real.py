@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -16,7 +18,7 @@ from engine.core.step import Shard
 from engine.edge.query_api import QueryApi
 from engine.sinks.remote_write import HEADERS, Packer, samples_of
 from tests.core.builders import Point, batch, one_rule
-from tests.parts import running_prometheus
+from tests.parts import require, running_prometheus
 
 pytestmark = pytest.mark.real
 
@@ -152,6 +154,28 @@ async def test_what_is_there_and_what_is_refused(
 ) -> None:
     ours, theirs = await both(sentinel, prometheus, path, parameters)
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["instant", "--time", str(START_S + 600), "URL", "sum by (job) (requests_total)"],
+        ["range", "--start", str(START_S + 600), "--end", str(END_S - 1), "--step", "1m", "URL", "gone"],
+        ["series", "--match", '{job="a"}', "URL"],
+        ["labels", "URL", "job"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+async def test_promtool_is_told_the_same(sentinel: str, prometheus: str, arguments: list[str]) -> None:
+    def ask(url: str) -> list[str]:
+        command = [require("prometheus") / "promtool", "query", *(url if one == "URL" else one for one in arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  # our part
+        assert (done.returncode, done.stderr) == (0, "")
+        return sorted(done.stdout.splitlines())
+
+    ours, theirs = await asyncio.to_thread(ask, sentinel), await asyncio.to_thread(ask, prometheus)
+    assert ours == theirs
+    assert ours
 
 
 def _near(theirs: Any, ours: Any) -> Any:
