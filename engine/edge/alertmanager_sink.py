@@ -35,8 +35,8 @@ class AlertmanagerSink:
     """Tells every receiver. A context manager around its consumer; `run` does the work."""
 
     def __init__(self, settings: KafkaSettings, bootstrap: str, receivers: Sequence[Receiver], policy: Policy) -> None:
-        self._places = [TopicPartition(settings.topic_prefix + ALERTS.name, n) for n in range(settings.partitions)]
         self._consumer = AIOKafkaConsumer(
+            settings.topic_prefix + ALERTS.name,
             bootstrap_servers=bootstrap,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -55,8 +55,7 @@ class AlertmanagerSink:
                 group.create_task(self._tell(teller))
 
     async def _follow(self) -> None:
-        await self._consumer.seek_to_beginning(*self._places)
-        ends = await self._consumer.end_offsets(self._places)
+        ends = await self._consumer.end_offsets(self._consumer.assignment())  # without a group: every partition
         while True:
             if not self.has_caught_up.is_set() and await self._is_past(ends):
                 self.book.forget_ended()
@@ -87,7 +86,6 @@ class AlertmanagerSink:
 
     async def __aenter__(self) -> Self:
         await self._consumer.start()
-        self._consumer.assign(self._places)
         return self
 
     async def __aexit__(

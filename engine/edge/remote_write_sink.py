@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 IDLE_MS = 1_000
 MOST_MESSAGES = 500
 MOST_SPLITS = 64
+MOST_AWAY_MS = 3_600_000
+"""How long a receiver may be away before the partitions are offered to another process, which finds it away as well."""
 DEAD_LETTER_BYTES = 600_000
 
 Bury = Callable[[DeadLetter], Awaitable[None]]
@@ -50,7 +52,8 @@ class RemoteWriter:
             bootstrap_servers=bootstrap,
             group_id=f"{kafka.topic_prefix}remote-write-{own.name}",
             enable_auto_commit=False,
-            auto_offset_reset="latest",  # the first time: what was recorded before is not asked for
+            auto_offset_reset="earliest",  # where the topic has lost what was committed; the first time, see `_begin`
+            max_poll_interval_ms=MOST_AWAY_MS,
             fetch_max_wait_ms=fetch_wait_ms(kafka),
             session_timeout_ms=int(kafka.session_timeout_s * 1000),
             heartbeat_interval_ms=int(kafka.session_timeout_s * 250),
@@ -74,13 +77,14 @@ class RemoteWriter:
         """Read and send until cancelled."""
         while True:
             await self._begin()
-            found = await self._consumer.getmany(timeout_ms=IDLE_MS, max_records=MOST_MESSAGES)
+            taken = await self._consumer.getmany(timeout_ms=IDLE_MS, max_records=MOST_MESSAGES)
+            found = {place: messages for place, messages in taken.items() if messages and place in self._begun}
             samples = [sample for messages in found.values() for one in messages for sample in await self._read(one)]
             fresh = self._newest.fresh(samples)
             self._receiver.drop("repeated", len(samples) - len(fresh))
             for portion in portions(fresh, self._most):
                 await self.deliver(portion)
-            await self._commit({place: messages[-1].offset + 1 for place, messages in found.items() if messages})
+            await self._commit({place: messages[-1].offset + 1 for place, messages in found.items()})
 
     async def deliver(self, samples: Sequence[Sample]) -> None:
         """Send until the receiver has taken or refused every sample; the good ones of a refused request are saved."""
@@ -131,11 +135,20 @@ class RemoteWriter:
             return []
 
     async def _begin(self) -> None:
-        """Note where a partition begins that was never committed: else a crash before the first commit would skip."""
-        assigned = set(self._consumer.assignment())
+        """Find the place in partitions that are new here: what is committed, or the end if nothing ever was.
+
+        That end is committed at once: else a crash before the first commit would skip what came meanwhile.
+        """
+        consumer, assigned = self._consumer, set(self._consumer.assignment())
         for place in assigned - self._begun:
-            if await self._consumer.committed(place) is None:
-                await self._commit({place: await self._consumer.position(place)})
+            offset = await consumer.committed(place)
+            if offset is None:
+                offset = (await consumer.end_offsets([place]))[place]
+                await self._commit({place: offset})
+            try:
+                consumer.seek(place, offset)
+            except IllegalStateError:
+                return  # given to another process meanwhile
         self._begun = assigned
 
     async def _commit(self, offsets: dict[TopicPartition, int]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from engine.core import labels as label_sets
 from engine.core.messages import encode
@@ -22,8 +24,8 @@ from engine.sinks.remote_write import samples_of
 from tests.core.builders import batch
 from tests.e2e.shop import ready
 from tests.edge.conftest import Site
-from tests.edge.test_sinks import say, sinks
-from tests.parts import free_ports, running_alertmanager, running_prometheus
+from tests.edge.test_sinks import remote_write, say, sinks, value_of
+from tests.parts import free_ports, running_alertmanager, running_kafka, running_prometheus
 from tests.sinks.test_alertmanager import transition
 from tests.waiting import until
 
@@ -148,3 +150,59 @@ async def _held(url: str, start_ms: int) -> dict[tuple[str, str], list[tuple[flo
         name = series["metric"].pop("__name__")
         found[name, str(sorted(series["metric"].items()))] = [(t_s, float(text)) for t_s, text in series["values"]]
     return found
+
+
+@pytest.mark.timeout(180)
+async def test_two_processes_share_the_partitions_and_when_one_ends_the_other_goes_on(tmp_path: Path) -> None:
+    """
+    first    |======================|            what it had not sent, the second sends
+    second         |=====================|
+    recorded   ..  .. .. .. .. ..   .. ..
+    """
+    for name in ("kafka", "one", "two"):
+        (tmp_path / name).mkdir()
+    with running_kafka(tmp_path / "kafka") as kafka:
+        async with remote_write() as receiver, AsyncExitStack() as stack:
+            tree = {
+                "kafka": {"url": f"kafka://{kafka.url}", "session_timeout_s": 6},
+                "http": {"listen": "127.0.0.1:0"},
+                "sinks": {"remote_write": [{"url": f"{receiver.url}/write", "max_samples": 3}]},
+            }
+            settings = [
+                Settings.model_validate({**tree, "instance": name, "state_dir": tmp_path / name})
+                for name in ("one", "two")
+            ]
+            first = running(settings[0], ["sinks"], load_texts({}))
+            nodes = [await first.__aenter__()]
+            await ready(nodes[0])
+            producer = AIOKafkaProducer(bootstrap_servers=kafka.url)
+            await producer.start()
+            stack.push_async_callback(producer.stop)
+            sent = 0
+
+            async def record(count: int) -> None:
+                nonlocal sent
+                for _ in range(count):
+                    sent += 1
+                    for group in "abcdefgh":
+                        one = batch(f"rules/{group}", 1, 0, [(f"x{{group={group}}}", sent, float(sent))])
+                        await producer.send_and_wait("sentinel-recorded", encode(one), key=one.source.encode())
+
+            await record(5)
+            nodes.append(await stack.enter_async_context(running(settings[1], ["sinks"], load_texts({}))))
+            await ready(nodes[1])
+            await record(20)
+            await first.__aexit__(None, None, None)
+            await record(5)
+
+            def everything_arrived() -> bool:
+                return len({(key, t_ms) for key, t_ms, _ in receiver.taken}) == 8 * 30
+
+            await until(everything_arrived, timeout_s=60)
+            own = {"sink": "remote_write", "target": f"{receiver.url}/write"}
+            assert all(value_of(node, "sentinel_sink_sent_total", **own) > 0 for node in nodes)
+            for group in "abcdefgh":
+                times = [t_ms for key, t_ms, _ in receiver.taken if f'"{group}"'.encode() in key]
+                newest = [max(times[: number + 1]) for number in range(len(times))]
+                assert sorted(set(times)) == list(range(1, 31))
+                assert sorted(set(newest)) == list(range(1, 31)), "a newer sample overtook an older one"
