@@ -21,6 +21,8 @@ Prometheus, Loki, exporters            connectors        wire format -> typed ba
  executor                              actions           verify -> claim -> plan -> run -> outcome
 ```
 
+Where other systems are to be told, `sinks` reads `alerts` for Alertmanagers and `recorded` for remote write.
+
 Whatever cannot be decoded goes to `dead-letter`, with the reason and its bytes. Every role is one Faust application
 with its own consumer group, so that one process can host them all or each can be a deployment of its own; where they
 run changes nothing else. `engine.edge.roles` gives each role its hands.
@@ -32,7 +34,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-RoleName = Literal["connectors", "router", "evaluator", "responder", "executor", "console"]
+RoleName = Literal["connectors", "router", "evaluator", "responder", "executor", "console", "sinks"]
 
 
 class Topic(Struct, frozen=True):
@@ -80,5 +82,6 @@ ROLES = {
         Role("responder", reads=(ALERTS, OUTCOMES), writes=(COMMANDS, DEAD_LETTER), database=True),
         Role("executor", reads=(COMMANDS,), writes=(OUTCOMES, DEAD_LETTER), database=True),
         Role("console", reads=(), writes=(), database=True),
+        Role("sinks", reads=(ALERTS, RECORDED), writes=(DEAD_LETTER,), database=False),
     )
 }

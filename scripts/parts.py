@@ -48,6 +48,13 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 """
 
+_ALERTMANAGER_LAUNCHER = """#!/bin/sh
+# Debian's Alertmanager reads /usr/share/prometheus/alertmanager/default.tmpl, wherever it was unpacked.
+here=$(dirname "$(readlink -f "$0")")
+exec unshare --user --map-root-user --mount sh -c \\
+  'mount --bind "$1/../share" /usr/share && shift && exec "$@"' sh "$here" "$here/prometheus-alertmanager" "$@"
+"""
+
 
 class UnavailableError(Exception):
     """A part cannot be had here; the message is the reason, on one line."""
@@ -106,21 +113,35 @@ def obtain_kafka(folder: Path) -> None:
 
 
 def obtain_prometheus(folder: Path) -> None:
-    """The programs of Debian's package, unpacked without installing it; they need only libc."""
+    """Prometheus and promtool from Debian's package."""
+    _obtain_debian("prometheus", "prometheus", folder)
+
+
+def obtain_alertmanager(folder: Path) -> None:
+    """Alertmanager from Debian's package, and a script that shows it its templates where it was built to look."""
+    _obtain_debian("prometheus-alertmanager", "prometheus-alertmanager", folder)
+    launcher = folder / "usr" / "bin" / "alertmanager"
+    launcher.write_text(_ALERTMANAGER_LAUNCHER, encoding="utf-8")
+    launcher.chmod(0o755)
+    run([str(launcher), "--version"], folder)
+
+
+def _obtain_debian(package: str, program: str, folder: Path) -> None:
+    """The programs of a Debian package, unpacked without installing it; these need only libc."""
     for tool in ("apt-get", "dpkg"):
         if not shutil.which(tool):
-            raise UnavailableError(f"there is no {tool}: this way needs Debian; or put prometheus and promtool on PATH")
+            raise UnavailableError(f"there is no {tool}: this way needs Debian; or put {program} on PATH")
     try:
-        run(["apt-get", "download", "prometheus"], folder)
+        run(["apt-get", "download", package], folder)
     except UnavailableError:
         if os.geteuid() != 0:
             raise
         run(["apt-get", "update"], folder)  # a fresh container has no package lists
-        run(["apt-get", "download", "prometheus"], folder)
-    (package,) = folder.glob("prometheus_*.deb")
-    run(["dpkg", "-x", package.name, "."], folder)
-    package.unlink()
-    run(["usr/bin/prometheus", "--version"], folder)
+        run(["apt-get", "download", package], folder)
+    (file,) = folder.glob(f"{package}_*.deb")
+    run(["dpkg", "-x", file.name, "."], folder)
+    file.unlink()
+    run([f"usr/bin/{program}", "--version"], folder)
 
 
 PARTS = {
@@ -128,6 +149,7 @@ PARTS = {
     for part in (
         Part("kafka", KAFKA_VERSION, "libs", obtain_kafka),
         Part("prometheus", "debian", "usr/bin", obtain_prometheus, ("prometheus", "promtool")),
+        Part("alertmanager", "debian", "usr/bin", obtain_alertmanager, ("prometheus-alertmanager",)),
     )
 }
 

@@ -1,4 +1,4 @@
-"""Real Kafka and Prometheus for tests, from the parts that `scripts/parts.py` has obtained.
+"""Real Kafka, Prometheus and Alertmanager for tests, from the parts that `scripts/parts.py` has obtained.
 
 Each context manager starts its program on free loopback ports, yields when the program's own API says that it is
 ready, and ends the processes that it started, no others. A program that does not start shows the tail of its log. A
@@ -207,6 +207,30 @@ def running_prometheus(folder: Path, config: str, flags: Sequence[str] = ()) -> 
     running = Program([str(program), *own, *flags], folder / "prometheus.log")
     try:
         running.wait_until(lambda: answers(f"{url}/-/ready"), "Prometheus")
+        yield url
+    finally:
+        running.stop()
+
+
+@contextmanager
+def running_alertmanager(folder: Path, port: int | None = None) -> Iterator[str]:
+    """A real Alertmanager without receivers or peers; yields its base URL when it is ready."""
+    programs = require("alertmanager")
+    launcher = programs / "alertmanager"  # missing where the package itself is installed
+    program = launcher if launcher.exists() else programs / "prometheus-alertmanager"
+    port = port or free_ports(1)[0]
+    url = f"http://127.0.0.1:{port}"
+    config_file = folder / "alertmanager.yml"
+    config_file.write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n", encoding="utf-8")
+    own = [
+        f"--config.file={config_file}",
+        f"--storage.path={folder / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    running = Program([str(program), *own], folder / "alertmanager.log")
+    try:
+        running.wait_until(lambda: answers(f"{url}/-/ready"), "Alertmanager")
         yield url
     finally:
         running.stop()

@@ -116,6 +116,7 @@ class Group:
         for selector in group.selectors:
             reach_ms = selector.reach_ms + group.query_offset_ms
             self._reach_ms[selector.key] = max(self._reach_ms.get(selector.key, 0), reach_ms)
+        self._held_from_ms = dict.fromkeys(self.windows, NEVER)
         self._readers: dict[str, list[int]] = {}
         self._eager: dict[int, EagerTimes] = {}
         for index, rule in enumerate(group.rules):
@@ -123,6 +124,7 @@ class Group:
                 self._eager[index] = EagerTimes(config.eager_per_s, config.eager_grid_ms)
                 for key in {selector.key for selector in rule.selectors}:
                     self._readers.setdefault(key, []).append(index)
+        self.failed: dict[int, RuleFailure] = {}  # by the rule's index, those whose last evaluation went wrong
         self._sources: set[str] = set()
         self._newcomers: set[str] = set()  # known once their whole first batch is taken, not after a part of it
         self.kinds = {selector.kind for selector in self.selectors}
@@ -142,6 +144,7 @@ class Group:
         self.windows.update({key: window for key, window in old.windows.items() if key in self.windows})
         self._sources, self._newcomers = old._sources, old._newcomers
         self.watermark_ms = old.watermark_ms
+        self._held_from_ms = {key: old._held_from_ms.get(key, old.watermark_ms) for key in self.windows}
         if old.rules.interval_ms == self.rules.interval_ms:
             self._next_tick_ms = old._next_tick_ms
         before = {rule.key: index for index, rule in enumerate(old.rules.rules)}
@@ -172,6 +175,10 @@ class Group:
     def reach_ms(self, selector_key: str) -> int:
         """How far back the window of a selector is kept."""
         return self._reach_ms[selector_key]
+
+    def held_from_ms(self, selector_key: str) -> int:
+        """The oldest time of which the window of a selector holds everything that came."""
+        return self._held_from_ms[selector_key]
 
     def admits_from_ms(self, source: str) -> int:
         """Events of a source that are older than this are late."""
@@ -211,9 +218,11 @@ class Group:
                     self._record(rule, at_ms)
                 elif at_ms > self.evaluated_ms:  # else done before a restart; the windows are being filled again
                     result.transitions += self._judge(index, rule, at_ms, received_ms)
+                self.failed.pop(index, None)
             except Exception as error:  # whatever it raises, as the rules are the user's
                 reason = str(error) if isinstance(error, EvaluationError) else f"{type(error).__name__}: {error}"
-                result.failures.append(RuleFailure(f"{rule.group}/{rule.name}", at_ms, reason))
+                self.failed[index] = RuleFailure(f"{rule.group}/{rule.name}", at_ms, reason)
+                result.failures.append(self.failed[index])
         if self.watermark_ms != NEVER:
             self.evaluated_ms = max(self.evaluated_ms, self.watermark_ms - 1)
         result.recorded = self.recorder.take(self.watermark_ms, received_ms)
@@ -317,7 +326,9 @@ class Group:
             return
         self._evicted_ms = self.watermark_ms
         for key, window in self.windows.items():
-            window.evict(self.watermark_ms - self._reach_ms[key])
+            before_ms = self.watermark_ms - self._reach_ms[key]
+            window.evict(before_ms)
+            self._held_from_ms[key] = max(self._held_from_ms[key], before_ms)
 
 
 def _elements(vector: Vector) -> Sequence[tuple[Labels, float]]:

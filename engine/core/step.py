@@ -191,7 +191,7 @@ class Shard:
         if not batch.series:
             return
         series = [bytes(raw) for raw in batch.series]
-        t_ms, values = times_ms(batch.t_ms), _values(batch)
+        t_ms, values = times_ms(batch.t_ms), batch_values(batch)
         rows_of: dict[int, list[int]] = {}
         cache = self._series_cache
         for row, key in enumerate(series):
@@ -289,7 +289,8 @@ def _extract(group: Group, selector: Selector, labels: Labels, entries: list[Log
     return -(-t_ns // 1_000_000)
 
 
-def _values(batch: MetricBatch) -> Values:
+def batch_values(batch: MetricBatch) -> Values:
+    """The values of a batch's samples, special ones among them. Raises `IndexError` for one of no sample."""
     values = np.asarray(batch.values, np.float64)
     for row, text in batch.special.items():
         values[int(row)] = _SPECIAL[text]

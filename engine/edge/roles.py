@@ -31,9 +31,11 @@ from engine.edge.query_api import QueryApi
 from engine.edge.receivers import Receivers
 from engine.edge.responder import Responder, ResponderConfig
 from engine.edge.routing import run_router
+from engine.edge.rules_api import RulesApi
 from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
 from engine.edge.settings import LokiPush, RemoteWrite
+from engine.edge.sinks import start_sinks
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
 from engine.response.guardrails import ModeRule, Policy, Request, mode_of
@@ -88,7 +90,8 @@ async def start_evaluator(node: Node) -> None:
     evaluator = Evaluator(role, node.loaded.groups, node.settings.rules.shards, node.step_config)
     node.parts["evaluator"] = evaluator
     node.on_reload.append(lambda loaded: evaluator.reload(loaded.groups))
-    node.routes += QueryApi(evaluator.shards).routes()
+    node.routes += QueryApi(evaluator.shards, node.clock.now_ms).routes()
+    node.routes += RulesApi(evaluator.shards, evaluator.last_s).routes()
     await _start(node, role)
 
 
@@ -210,6 +213,7 @@ START: dict[RoleName, Callable[[Node], Awaitable[None]]] = {
     "responder": start_responder,
     "executor": start_executor,
     "console": start_console,
+    "sinks": start_sinks,
 }
 
 

@@ -214,7 +214,9 @@ class RuleSettings(Section):
         description="Most evaluations per second and rule at events' own times; 0: at intervals only.",
     )
     eager_grid_ms: Positive = Field(default=50, description="Events this close together share one eager evaluation.")
-    external_labels: dict[str, str] = Field(default={}, description="`$externalLabels` of rule templates.")
+    external_labels: dict[str, str] = Field(
+        default={}, description="`$externalLabels` of rule templates; added to what is sent to other systems."
+    )
     keep: list[str] = Field(
         default=[],
         description="PromQL selectors, such as `up[1h]`, whose data is held for queries though no rule reads it.",
@@ -297,6 +299,61 @@ class ExecutorSettings(Section):
     )
 
 
+class Endpoint(Section):
+    """An HTTP service that Sentinel sends to, and how it makes itself known there."""
+
+    url: HttpUrl = Field(min_length=1, description="Address.")
+    username: str = Field(default="", description="User of HTTP basic authentication.")
+    password: SecretStr = Field(default=SecretStr(""), description="Its password.")
+    token: SecretStr = Field(default=SecretStr(""), description="Bearer token, instead of a user.")
+    headers: dict[str, SecretStr] = Field(default={}, description="Further headers, such as `X-Scope-OrgID`.")
+    ca_file: Path | None = Field(default=None, description="PEM file of the authorities to trust; empty: the system's.")
+    cert_file: Path | None = Field(default=None, description="PEM client certificate, for mutual TLS.")
+    key_file: Path | None = Field(default=None, description="PEM key of the client certificate.")
+    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.username and self.token.get_secret_value():
+            raise ValueError("give username or token, not both")
+        if re.search(r"://[^/]*@", self.url):
+            raise ValueError("write the user into username and password, not into the url")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file are only useful together")
+        return self
+
+
+class RemoteWriteSink(Endpoint):
+    """A receiver of recorded series. `name` is that of its consumer group: who changes it begins anew."""
+
+    name: str = Field(
+        default="default", pattern=r"^[a-zA-Z0-9._-]+$", description="Unique; part of its consumer group."
+    )
+    url: HttpUrl = Field(min_length=1, description="Address, for a Prometheus `http://prometheus:9090/api/v1/write`.")
+    max_samples: Positive = Field(default=2_000, description="Most samples in one request.")
+
+
+class SinkSettings(Section):
+    """Where alerts and recorded series are sent to, in other systems; nothing unless configured."""
+
+    alertmanagers: list[Endpoint] = Field(
+        default=[], description="Alertmanagers, each told of every alert; `/api/v2/alerts` is added to the address."
+    )
+    resend_interval_s: PositiveSeconds = Field(
+        default=60, description="A firing alert is sent again this often, and said to end in four times that."
+    )
+    remote_write: list[RemoteWriteSink] = Field(
+        default=[], description="Receivers of remote write for recorded series and `ALERTS`."
+    )
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        names = [one.name for one in self.remote_write]
+        if len(set(names)) != len(names):
+            raise ValueError("every entry of remote_write needs a name of its own")
+        return self
+
+
 class Settings(Section):
     """Everything that can be set, in one tree."""
 
@@ -316,3 +373,4 @@ class Settings(Section):
     rules: RuleSettings = Field(default=RuleSettings(), description="Rules.")
     responder: ResponderSettings = Field(default=ResponderSettings(), description="Decisions.")
     executor: ExecutorSettings = Field(default=ExecutorSettings(), description="Actions.")
+    sinks: SinkSettings = Field(default=SinkSettings(), description="Other systems that are told.")
