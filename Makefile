@@ -29,7 +29,7 @@ test: $(VENV)/dev  ## everything that needs PyPI alone
 	@"$(BIN)/python" -m pytest -m "not real"
 
 test-real: $(VENV)/dev  ## the suites on a real Kafka and a real Prometheus (fetched once, kept in a cache)
-	@"$(BIN)/python" scripts/parts.py get kafka prometheus || true
+	@"$(BIN)/python" scripts/parts.py get kafka prometheus prometheus-3 || true
 	@"$(BIN)/python" -m pytest -m real
 
 lint: $(VENV)/dev  ## style, types, import contracts

@@ -174,7 +174,7 @@ def test_damaged_bytes_mean_what_the_protobuf_parser_says(data: st.DataObject):
         return
     meant = [_meant(message.symbols, one) for one in message.timeseries]
     if None in meant:
-        with pytest.raises(DecodeError, match="invalid_labels|bad_reference"):
+        with pytest.raises(DecodeError, match=r"invalid_labels|bad_reference"):
             samples_of(bytes(wire))
     else:
         assert rows(bytes(wire)) == expected(*(one for one in meant if one))
