@@ -226,7 +226,7 @@ CONNECTOR = Connector(
     name="remote_write",
     kind="metrics",
     decode=decode,
-    timing=SourceTiming(lateness_ms=6_000, idle_after_ms=60_000),
+    timing=SourceTiming(lateness_ms=6_000, idle_after_ms=60_000, settle_ms=10_000),
     path="/api/v1/write",
     content_types=("application/x-protobuf",),
     answer=answer,

@@ -128,6 +128,7 @@ class Publisher:
         Cancelling the caller does not cancel what is on its way.
         """
         if self._pending_bytes >= self._limits.max_pending_bytes:
+            source.clock.refused(events, self.now_ms())
             raise UnavailableError(f"{self._pending_bytes} bytes wait for the broker")
         stamp = source.clock.stamp(events, self.now_ms())
         if stamp.batches:

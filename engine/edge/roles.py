@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import httpx
 import structlog
+from msgspec import structs
 
 from connectors import discover
 from engine.actions import Environment, HttpHost, load_actions
@@ -65,6 +66,7 @@ async def start_connectors(node: Node) -> None:
         "remote_write": settings.connectors.remote_write,
     }
     timings = {name: SourceTiming(one.lateness_ms, one.idle_after_ms) for name, one in push.items()}
+    timings["remote_write"] = structs.replace(timings["remote_write"], settle_ms=settings.connectors.remote_write.settle_ms)
     enabled = [one for one in discover() if one.name not in push or push[one.name].enabled]
     receivers = Receivers(publisher, timings, settings.http.max_body_bytes, enabled)
     node.routes += receivers.routes()

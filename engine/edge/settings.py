@@ -171,6 +171,11 @@ class RemoteWrite(Section):
     idle_after_ms: Milliseconds = Field(
         default=60_000, description="A source quiet for this long no longer holds the watermark back."
     )
+    settle_ms: Milliseconds = Field(
+        default=10_000,
+        description="After a start, a failure or a backlog the watermark waits this long for the sender's other "
+        "shards; more than its `max_backoff` (5 s).",
+    )
 
 
 class ScrapeTarget(Section):
