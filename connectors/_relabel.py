@@ -71,11 +71,12 @@ class Step:
 
 def relabel(labels: Labels, steps: Iterable[Step]) -> Labels | None:
     """The labels after every step; None when a step drops them. The given labels stay as they are."""
-    found: Labels | None = {name: value for name, value in labels.items() if value}
+    found = {name: value for name, value in labels.items() if value}
     for step in steps:
-        found = _ACTIONS[step.action](step, found)
-        if found is None:
+        after = _ACTIONS[step.action](step, found)
+        if after is None:
             return None
+        found = after
     return found
 
 

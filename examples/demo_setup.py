@@ -17,7 +17,8 @@ import httpx
 import msgspec
 
 from engine.edge.database import Database
-from engine.edge.settings import Host, LogSettings, ModeOverride, ScrapeTarget, Settings
+from engine.edge.settings import Host, LogSettings, ModeOverride, Settings
+from engine.edge.settings_sources import ScrapeJob
 
 PROJECT = Path(__file__).resolve().parent.parent
 SCRAPE_S = 2.0
@@ -137,7 +138,7 @@ def settings(folder: Path, database: Database, databases: dict[str, str], ports:
     hosts = {name: Host(url=services[name], token_env="AUREUS_ADMIN_TOKEN") for name in ("bridge", "openclaw")}  # noqa: S106  # the variable's name
     labels = {"namespace": "aureus"}
     scraped = [
-        ScrapeTarget(job=name, url=f"{url}/metrics", interval_s=SCRAPE_S, timeout_s=SCRAPE_S, labels=labels)
+        ScrapeJob(job=name, url=f"{url}/metrics", interval_s=SCRAPE_S, timeout_s=SCRAPE_S, labels=labels)
         for name, url in services.items()
     ]
     empty = Settings()

@@ -24,6 +24,7 @@ from engine.edge.evaluating import Evaluator
 from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandError
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
 from engine.edge.health import CheckResult
+from engine.edge.http_access import open_client
 from engine.edge.investigate import Investigator
 from engine.edge.keys import signing_key, trusted_keys
 from engine.edge.node import Node
@@ -34,7 +35,7 @@ from engine.edge.responder import Responder, ResponderConfig
 from engine.edge.routing import run_router
 from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
-from engine.edge.settings import LokiPush, RemoteWrite
+from engine.edge.settings_sources import LokiPush, RemoteWrite
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
 from engine.response.guardrails import ModeRule, Policy, Request, mode_of
@@ -66,14 +67,17 @@ async def start_connectors(node: Node) -> None:
         "remote_write": settings.connectors.remote_write,
     }
     timings = {name: SourceTiming(one.lateness_ms, one.idle_after_ms) for name, one in push.items()}
-    timings["remote_write"] = structs.replace(timings["remote_write"], settle_ms=settings.connectors.remote_write.settle_ms)
+    timings["remote_write"] = structs.replace(
+        timings["remote_write"], settle_ms=settings.connectors.remote_write.settle_ms
+    )
     enabled = [one for one in discover() if one.name not in push or push[one.name].enabled]
     receivers = Receivers(publisher, timings, settings.http.max_body_bytes, enabled)
     node.routes += receivers.routes()
     node.spawn("heartbeats", publisher.run_heartbeats())
     if settings.connectors.scrape:
-        client = await node.stack.enter_async_context(httpx.AsyncClient(follow_redirects=True))
-        node.spawn("scraper", Scraper(publisher, settings.connectors.scrape, client).run())
+        scraper = Scraper(publisher, settings.connectors.scrape, open_client)
+        node.stack.push_async_callback(scraper.close)
+        node.spawn("scraper", scraper.run())
 
 
 async def start_router(node: Node) -> None:

@@ -40,7 +40,14 @@ DURATION_S = float(os.environ.get("AUREUS_REMOTE_WRITE_S", "48"))
 OUTAGE_S = min(20.0, DURATION_S / 8)
 REACH = "20m"
 V2 = "io.prometheus.write.v2.Request"
-NAMES = ["orders_total", "queue_depth", "up", "scrape_samples_scraped", "prometheus_http_requests_total", "go_goroutines"]
+NAMES = [
+    "orders_total",
+    "queue_depth",
+    "up",
+    "scrape_samples_scraped",
+    "prometheus_http_requests_total",
+    "go_goroutines",
+]
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(DURATION_S + 240)]
 
@@ -56,7 +63,11 @@ class Exporter:
         number = next(self._scrapes)
         lines = ["# TYPE orders_total counter", "# TYPE queue_depth gauge"]
         lines += [f'orders_total{{shop="{shop}"}} {number * (shop + 1)}' for shop in range(200)]
-        lines += [f'queue_depth{{queue="{queue}"}} {(number * 7 + queue) % 90}' for queue in range(50) if number % 9 > queue % 3]
+        lines += [
+            f'queue_depth{{queue="{queue}"}} {(number * 7 + queue) % 90}'
+            for queue in range(50)
+            if number % 9 > queue % 3
+        ]
         return web.Response(text="\n".join(lines) + "\n")
 
     async def serve(self, stack: AsyncExitStack) -> None:
@@ -170,7 +181,9 @@ async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
         own = {"job_name": "prometheus", "static_configs": [{"targets": [prometheus.url.removeprefix("http://")]}]}
         config["scrape_configs"].append(own)  # type: ignore[attr-defined]  # a list, as written above
         (tmp_path / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")
-        rules = [{"alert": f"Keeps{i}", "expr": f"sum(count_over_time({name}[{REACH}])) < 0"} for i, name in enumerate(NAMES)]
+        rules = [
+            {"alert": f"Keeps{i}", "expr": f"sum(count_over_time({name}[{REACH}])) < 0"} for i, name in enumerate(NAMES)
+        ]
         (tmp_path / "rules" / "promql").mkdir(parents=True)
         groups = {"groups": [{"name": "keep", "interval": "5s", "rules": rules}]}
         (tmp_path / "rules" / "promql" / "keep.yml").write_bytes(msgspec.json.encode(groups))
