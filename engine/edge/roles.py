@@ -28,6 +28,7 @@ from engine.edge.http_access import open_client
 from engine.edge.investigate import Investigator
 from engine.edge.keys import signing_key, trusted_keys
 from engine.edge.node import Node
+from engine.edge.prometheus_api import PrometheusPoller
 from engine.edge.publisher import ConnectorMetrics, Publisher
 from engine.edge.query_api import QueryApi
 from engine.edge.receivers import Receivers
@@ -78,6 +79,11 @@ async def start_connectors(node: Node) -> None:
         scraper = Scraper(publisher, settings.connectors.scrape, open_client)
         node.stack.push_async_callback(scraper.close)
         node.spawn("scraper", scraper.run())
+    for api in settings.connectors.prometheus_api:
+        poller = PrometheusPoller(publisher, api, await node.stack.enter_async_context(open_client(api)))
+        poller.read(node.loaded.groups)
+        node.parts[f"prometheus_api/{api.name}"] = poller
+        node.spawn(f"prometheus-api-{api.name}", poller.run())
 
 
 async def start_router(node: Node) -> None:
