@@ -18,6 +18,7 @@ from engine.actions import Environment, HttpHost, load_actions
 from engine.console.server import Console
 from engine.core.messages import Command, SignedCommand, decode_outcome, decode_transition, encode
 from engine.core.sources import SourceTiming
+from engine.edge.alert_receiver import AlertReceiver
 from engine.edge.alerts_now import AlertsNow
 from engine.edge.console_store import PostgresStore
 from engine.edge.evaluating import Evaluator
@@ -75,6 +76,11 @@ async def start_connectors(node: Node) -> None:
     receivers = Receivers(publisher, timings, settings.http.max_body_bytes, enabled)
     node.routes += receivers.routes()
     node.spawn("heartbeats", publisher.run_heartbeats())
+    if settings.connectors.alertmanager.enabled:
+        transitions = node.telemetry.transitions
+        alerts = AlertReceiver(settings.connectors.alertmanager, send, node.clock.now_ms, metrics, transitions)
+        node.routes += alerts.routes()
+        node.spawn("alert-expiry", alerts.run(node.clock.sleep))
     if settings.connectors.scrape:
         scraper = Scraper(publisher, settings.connectors.scrape, open_client)
         node.stack.push_async_callback(scraper.close)

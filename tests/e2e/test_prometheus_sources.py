@@ -1,4 +1,4 @@
-"""A real Prometheus writes to Sentinel while each of them is restarted: no sample that Prometheus has is missing.
+"""A real Prometheus writes to Sentinel, or is queried by it, while each of them is restarted: no sample is missing.
 
 ```
 Prometheus  ──────────────────────────── stop ▏start ──────────────────────────────────
@@ -7,7 +7,7 @@ Sentinel    ──────── SIGKILL ▏▏▏▏ start ─────�
 ```
 
 It is compared in two places: what stands on the topic `metrics` with the raw samples, and what the evaluator's windows
-answer with Prometheus's own answer to the same query at the same time. `AUREUS_REMOTE_WRITE_S` is how long it runs.
+answer with Prometheus's own answer to the same query at the same time. `AUREUS_SOURCES_S` is how long it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,9 @@ from tests.e2e.shop import start_roles
 from tests.parts import Program, Prometheus, answers, free_ports, running_kafka
 from tests.waiting import until
 
-DURATION_S = float(os.environ.get("AUREUS_REMOTE_WRITE_S", "48"))
+DURATION_S = float(os.environ.get("AUREUS_SOURCES_S", "48"))
 OUTAGE_S = min(20.0, DURATION_S / 8)
 REACH = "20m"
-V2 = "io.prometheus.write.v2.Request"
 NAMES = [
     "orders_total",
     "queue_depth",
@@ -82,17 +81,32 @@ class Exporter:
         self.url = f"{host}:{port}"
 
 
+@dataclass(frozen=True)
+class Way:
+    """Which Prometheus, and how its samples come: with the settings of its `remote_write`, or by queries if None."""
+
+    part: str
+    remote_write: dict[str, Any] | None
+
+
+WAYS = {
+    "Debian's, remote write 1.0": Way("prometheus", {}),
+    "3.5, remote write 2.0": Way("prometheus-3", {"protobuf_message": "io.prometheus.write.v2.Request"}),
+    "Debian's, queried": Way("prometheus", None),
+}
+
+
 @dataclass
 class World:
     """Kafka, Prometheus and an exporter that runs; a Sentinel that is started and ended by the test."""
 
     folder: Path
+    way: Way
     kafka_url: str
     prometheus: Prometheus
     port: int
     http: httpx.AsyncClient
     sentinel: Program | None = None
-    starts: Any = field(default_factory=itertools.count)
 
     async def start_sentinel(self) -> None:
         """A process with the roles that take samples in, and its readiness."""
@@ -102,6 +116,9 @@ class World:
             "http": {"listen": f"127.0.0.1:{self.port}"},
             "rules": {"paths": [str(self.folder / "rules")]},
         }
+        if self.way.remote_write is None:
+            api = {"name": "shop", "url": self.prometheus.url, "interval_s": 5, "settle_s": 2}
+            tree["connectors"] = {"prometheus_api": [api]}
         self.sentinel = start_roles("connectors,router,evaluator", tree, self.folder)
         await until(lambda: asyncio.to_thread(answers, f"{self.url}/ready"), 90, "Sentinel's readiness")
 
@@ -160,36 +177,46 @@ def _samples(batch: Any) -> list[tuple[bytes, int, float]]:
     return [(bytes(raw), t_ms, v) for i, (raw, t_ms, v) in enumerate(rows) if str(i) not in batch.special]
 
 
+def configured(way: Way, sentinel_url: str, exporter_url: str, own_url: str) -> str:
+    """Prometheus's configuration: it scrapes the exporter and itself, and writes if it is to."""
+    targets = {"shop": exporter_url, "prometheus": own_url}
+    config: dict[str, Any] = {
+        "global": {"scrape_interval": "1s"},
+        "scrape_configs": [
+            {"job_name": name, "static_configs": [{"targets": [address]}]} for name, address in targets.items()
+        ],
+    }
+    if way.remote_write is not None:
+        url = f"{sentinel_url}/api/v1/write?source=shop"
+        config["remote_write"] = [{"url": url, "queue_config": {"min_shards": 4}, **way.remote_write}]
+    return json.dumps(config)
+
+
+def write_rules(folder: Path) -> None:
+    """Rules that keep what is compared, and never fire."""
+    rules = [
+        {"alert": f"Keeps{i}", "expr": f"sum(count_over_time({name}[{REACH}])) < 0"} for i, name in enumerate(NAMES)
+    ]
+    (folder / "rules" / "promql").mkdir(parents=True)
+    groups = {"groups": [{"name": "keep", "interval": "5s", "rules": rules}]}
+    (folder / "rules" / "promql" / "keep.yml").write_bytes(msgspec.json.encode(groups))
+
+
 @pytest.fixture
 async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    part, message = request.param
+    way = WAYS[request.param]
     (tmp_path / "kafka").mkdir()
+    write_rules(tmp_path)
     async with AsyncExitStack() as stack:
         exporter, (port,) = Exporter(), free_ports(1)
         await exporter.serve(stack)
-        config = {
-            "global": {"scrape_interval": "1s"},
-            "scrape_configs": [
-                {"job_name": "shop", "static_configs": [{"targets": [exporter.url]}]},
-            ],
-            "remote_write": [
-                {"url": f"http://127.0.0.1:{port}/api/v1/write?source=shop", "queue_config": {"min_shards": 4}}
-                | ({"protobuf_message": message} if message else {})
-            ],
-        }
-        prometheus = Prometheus(tmp_path, json.dumps(config), part=part)
-        own = {"job_name": "prometheus", "static_configs": [{"targets": [prometheus.url.removeprefix("http://")]}]}
-        config["scrape_configs"].append(own)  # type: ignore[attr-defined]  # a list, as written above
-        (tmp_path / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")
-        rules = [
-            {"alert": f"Keeps{i}", "expr": f"sum(count_over_time({name}[{REACH}])) < 0"} for i, name in enumerate(NAMES)
-        ]
-        (tmp_path / "rules" / "promql").mkdir(parents=True)
-        groups = {"groups": [{"name": "keep", "interval": "5s", "rules": rules}]}
-        (tmp_path / "rules" / "promql" / "keep.yml").write_bytes(msgspec.json.encode(groups))
+        prometheus = Prometheus(tmp_path, "", part=way.part)
+        own = prometheus.url.removeprefix("http://")
+        config = configured(way, f"http://127.0.0.1:{port}", exporter.url, own)
+        (tmp_path / "prometheus.yml").write_text(config, encoding="utf-8")
         kafka = stack.enter_context(running_kafka(tmp_path / "kafka"))
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=30))
-        world = World(tmp_path, kafka.url, prometheus, port, http)
+        world = World(tmp_path, way, kafka.url, prometheus, port, http)
         stack.callback(prometheus.stop)
         try:
             yield world
@@ -198,12 +225,7 @@ async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
                 world.sentinel.kill()
 
 
-@pytest.mark.parametrize(
-    "world",
-    [("prometheus", ""), ("prometheus-3", V2)],
-    indirect=True,
-    ids=["Debian's, remote write 1.0", "3.5, remote write 2.0"],
-)
+@pytest.mark.parametrize("world", WAYS, indirect=True)
 async def test_no_sample_that_prometheus_has_is_missing_in_the_windows(world: World) -> None:
     await world.start_sentinel()
     assert world.sentinel is not None
