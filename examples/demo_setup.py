@@ -95,7 +95,7 @@ def _write_config(folder: Path, targets: dict[str, str], write_url: str) -> Path
     config = {
         "global": {"scrape_interval": f"{SCRAPE_S:g}s", "scrape_timeout": f"{SCRAPE_S:g}s"},
         "scrape_configs": jobs,
-        "remote_write": [{"url": write_url, "queue_config": {"batch_send_deadline": "500ms"}}],
+        "remote_write": [{"url": write_url, "queue_config": {"batch_send_deadline": "500ms", "max_shards": 1}}],
     }
     file = folder / "prometheus.yml"
     file.write_bytes(msgspec.json.encode(config))  # JSON is YAML
@@ -151,7 +151,7 @@ def settings(folder: Path, database: Database, databases: dict[str, str], ports:
         connectors=empty.connectors.model_copy(
             update={
                 "scrape": [] if options.prometheus else scraped,
-                "remote_write": empty.connectors.remote_write.model_copy(update={"lateness_ms": 1_000}),
+                "remote_write": empty.connectors.remote_write.model_copy(update={"lateness_ms": 1_000, "settle_ms": 0}),
             }
         ),
         rules=empty.rules.model_copy(update={"paths": [PROJECT / "rules"]}),

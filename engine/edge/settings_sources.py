@@ -51,8 +51,9 @@ class RemoteWrite(Section):
     )
     settle_ms: Milliseconds = Field(
         default=10_000,
-        description="After a start, a failure or a backlog the watermark waits this long for the sender's other "
-        "shards; more than its `max_backoff` (5 s).",
+        description="After a start, a failure and while requests hold samples older than lateness_ms, the watermark "
+        "waits this long for the sender's other shards; more than its `max_backoff` (5 s). 0 for a sender with one "
+        "shard (`max_shards: 1`), which keeps order.",
     )
 
 
