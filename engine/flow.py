@@ -10,7 +10,7 @@ Prometheus, Loki, exporters            connectors        wire format -> typed ba
    v
  rule-inputs                (key = rule shard)
    v
- evaluator                             core.step         event-time windows -> PromQL / LogQL -> alert state
+ evaluator ---> recorded               core.step         event-time windows -> PromQL / LogQL -> alert state
    v
  alerts                     (key = alert fingerprint)
    v
@@ -47,13 +47,14 @@ METRICS = Topic("metrics", key="source")
 LOGS = Topic("logs", key="source")
 RULE_INPUTS = Topic("rule-inputs", key="rule shard")
 ALERTS = Topic("alerts", key="alert fingerprint")
+RECORDED = Topic("recorded", key="rule group")  # what recording rules gave, for other systems
 COMMANDS = Topic("commands", key="target")
 OUTCOMES = Topic("outcomes", key="incident")
 DEAD_LETTER = Topic("dead-letter", key="topic it came from")
 # The evaluator's table: alert states, and how far they are worked out. Faust makes up the name.
 RULE_STATE = Topic("evaluator-rule-state-changelog", key="rule shard", compacted=True)
 
-TOPICS = (METRICS, LOGS, RULE_INPUTS, ALERTS, COMMANDS, OUTCOMES, DEAD_LETTER, RULE_STATE)
+TOPICS = (METRICS, LOGS, RULE_INPUTS, ALERTS, RECORDED, COMMANDS, OUTCOMES, DEAD_LETTER, RULE_STATE)
 
 
 class Role(Struct, frozen=True):
@@ -70,7 +71,12 @@ ROLES = {
     for role in (
         Role("connectors", reads=(), writes=(METRICS, LOGS, ALERTS), database=False),
         Role("router", reads=(METRICS, LOGS), writes=(RULE_INPUTS, DEAD_LETTER), database=False),
-        Role("evaluator", reads=(RULE_INPUTS, RULE_STATE), writes=(ALERTS, RULE_STATE, DEAD_LETTER), database=False),
+        Role(
+            "evaluator",
+            reads=(RULE_INPUTS, RULE_STATE),
+            writes=(ALERTS, RECORDED, RULE_STATE, DEAD_LETTER),
+            database=False,
+        ),
         Role("responder", reads=(ALERTS, OUTCOMES), writes=(COMMANDS, DEAD_LETTER), database=True),
         Role("executor", reads=(COMMANDS,), writes=(OUTCOMES, DEAD_LETTER), database=True),
         Role("console", reads=(), writes=(), database=True),

@@ -6,13 +6,17 @@ whose language its folder tells (`languages`). A file that is named itself is lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine import promql
 from engine.actions import load_actions
 from engine.core.diagnostics import Problem
-from engine.core.rules import RuleGroup, parse_rules
+from engine.core.expression import ExpressionError
+from engine.core.recording import circles
+from engine.core.rules import DEFAULT_INTERVAL_MS, RuleGroup, parse_rules
 from engine.languages import LANGUAGES, language_of
 from engine.response.runbook import Runbook, load_runbooks
 
@@ -35,8 +39,11 @@ class Loaded:
         return [problem for problem in self.problems if problem.severity == "error"]
 
 
-def load(paths: Iterable[Path]) -> Loaded:
-    """Load everything below the paths. A path that does not exist, or holds no file, is a problem like any other."""
+def load(paths: Iterable[Path], keep: Sequence[str] = ()) -> Loaded:
+    """Load everything below the paths. A path that does not exist, or holds no file, is a problem like any other.
+
+    `keep` are PromQL selectors, such as `up[1h]`, whose data is held for queries though no rule reads it.
+    """
     loaded = Loaded()
     for root in paths:
         found = list(_files(root))
@@ -44,9 +51,22 @@ def load(paths: Iterable[Path]) -> Loaded:
             what = "there is no rule file below it" if root.exists() else "there is no such file or folder"
             loaded.problems.append(Problem(str(root), 1, 1, what))
         for path in found:
-            _load_file(loaded, path, namespace=path.relative_to(root).as_posix() if root.is_dir() else path.name)
-    loaded.problems += _repeated_runbooks(loaded.runbooks)
+            namespace = path.relative_to(root).as_posix() if root.is_dir() else path.name
+            _load_file(loaded, path, namespace=path.as_posix() if namespace in loaded.texts else namespace)
+    loaded.problems += [*_repeated_runbooks(loaded.runbooks), *_circles(loaded.groups)]
+    _keep(loaded, keep)
     return loaded
+
+
+def fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
+    """What changes when a file below the paths does: every file with its inode, size and time of change."""
+    found = []
+    for root in paths:
+        for path in _files(root):
+            with contextlib.suppress(OSError):  # gone in this moment: it will be missed the next time
+                stat = path.stat()
+                found.append((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
 
 
 def load_texts(texts: dict[str, str]) -> Loaded:
@@ -89,6 +109,23 @@ def _load_text(loaded: Loaded, path: Path, text: str, namespace: str) -> None:
 
 def _is_runbook(path: Path, text: str) -> bool:
     return path.parent.name == "runbooks" or any(line.startswith("runbooks:") for line in text.splitlines())
+
+
+def _keep(loaded: Loaded, selectors: Sequence[str]) -> None:
+    kept = []
+    for text in selectors:
+        try:
+            kept.append(promql.compile(text, any_type=True))
+        except ExpressionError as error:
+            loaded.problems.append(Problem("rules.keep", error.line, error.column, f"{error.message} in {text!r}"))
+    if kept:
+        loaded.groups.append(RuleGroup("rules.keep", "rules.keep", DEFAULT_INTERVAL_MS, 0, (), kept=tuple(kept)))
+
+
+def _circles(groups: Sequence[RuleGroup]) -> Iterator[Problem]:
+    for group, others in circles(groups):
+        text = f"group {group.name!r} and {', '.join(others)} read what each other record: none waits for the other"
+        yield Problem(group.file, 1, 1, text, "warning")
 
 
 def _repeated_runbooks(runbooks: Iterable[Runbook]) -> Iterator[Problem]:

@@ -35,6 +35,7 @@ class Pipeline:
             result = self.shards[message.shard].step(message)
             total.transitions += result.transitions
             total.failures += result.failures
+            total.recorded += result.recorded
             for reason, count in result.dropped.items():
                 total.drop(reason, count)
         return total

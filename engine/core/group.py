@@ -36,10 +36,11 @@ from engine.core.alert import (
     transition,
 )
 from engine.core.eager import EagerTimes
-from engine.core.expression import EvaluationError, Expression, Times, Vector, Window
+from engine.core.expression import EvaluationError, Presence, Times, Vector, Window
 from engine.core.labels import Labels, fingerprint
-from engine.core.messages import Transition
-from engine.core.rules import AlertRule, RuleGroup
+from engine.core.messages import MetricBatch, Transition
+from engine.core.recording import Recorder, alert_series
+from engine.core.rules import AlertRule, RecordRule, Rule, RuleGroup
 
 NEVER, FOREVER = -(2**62), 2**62
 
@@ -80,25 +81,50 @@ class GroupSnapshot(Struct):
     alerts: dict[str, dict[str, ActiveAlert]]
 
 
-class Group:
-    """The running state of one rule group. `snapshot` is what an earlier run left, or None."""
+@dataclass
+class Advance:
+    """What one move of a group led to."""
 
-    def __init__(self, group: RuleGroup, config: StepConfig, snapshot: GroupSnapshot | None = None) -> None:
+    transitions: list[Transition] = field(default_factory=list)
+    failures: list[RuleFailure] = field(default_factory=list)
+    recorded: list[MetricBatch] = field(default_factory=list)
+
+
+class Group:
+    """The running state of one rule group.
+
+    `snapshot` is what an earlier run left, or None; `waits_for` are the groups of the shard that it reads from.
+    """
+
+    def __init__(
+        self,
+        group: RuleGroup,
+        config: StepConfig,
+        snapshot: GroupSnapshot | None = None,
+        waits_for: Sequence[Group] = (),
+    ) -> None:
         self.rules = group
+        self.recorder = Recorder(group.key)
+        self.producers: dict[str, list[tuple[Group, Rule]]] = {}  # by selector, the rules that record what it reads
         self._config = config
+        self._waits_for = waits_for
         self._removed = _removed(group, snapshot)
-        self.windows: dict[str, Window] = {}
+        self.selectors = list({selector.key: selector for selector in group.selectors}.values())
+        self.windows: dict[str, Window] = {one.key: one.make_window() for one in self.selectors}
         self._reach_ms: dict[str, int] = {}
+        for selector in group.selectors:
+            reach_ms = selector.reach_ms + group.query_offset_ms
+            self._reach_ms[selector.key] = max(self._reach_ms.get(selector.key, 0), reach_ms)
         self._readers: dict[str, list[int]] = {}
+        self._eager: dict[int, EagerTimes] = {}
         for index, rule in enumerate(group.rules):
-            for selector in rule.expression.selectors:
-                self.windows.setdefault(selector.key, selector.make_window())
-                self._reach_ms[selector.key] = max(self._reach_ms.get(selector.key, 0), selector.reach_ms)
-                self._readers.setdefault(selector.key, []).append(index)
-        self._eager = [EagerTimes(config.eager_per_s, config.eager_grid_ms) for _ in group.rules]
+            if isinstance(rule, AlertRule) and config.eager_per_s:
+                self._eager[index] = EagerTimes(config.eager_per_s, config.eager_grid_ms)
+                for key in {selector.key for selector in rule.selectors}:
+                    self._readers.setdefault(key, []).append(index)
         self._sources: set[str] = set()
         self._newcomers: set[str] = set()  # known once their whole first batch is taken, not after a part of it
-        self.kinds = {selector.kind for rule in group.rules for selector in rule.expression.selectors}
+        self.kinds = {selector.kind for selector in self.selectors}
         self.watermark_ms = NEVER
         self._next_tick_ms: int | None = None
         self._evicted_ms = NEVER
@@ -106,15 +132,41 @@ class Group:
         kept = snapshot.alerts if snapshot else {}
         self.active: list[dict[str, ActiveAlert]] = [dict(kept.get(rule.key, {})) for rule in group.rules]
 
+    def adopt(self, old: Group) -> None:
+        """Go on from where a group of the same key was before its file was loaded again.
+
+        Windows, sources and how far it is are kept; state of alerts and of eager evaluation by rule, where the rule is
+        the same. What only the new rules read starts empty.
+        """
+        self.windows.update({key: window for key, window in old.windows.items() if key in self.windows})
+        self._sources, self._newcomers = old._sources, old._newcomers
+        self.watermark_ms = old.watermark_ms
+        if old.rules.interval_ms == self.rules.interval_ms:
+            self._next_tick_ms = old._next_tick_ms
+        before = {rule.key: index for index, rule in enumerate(old.rules.rules)}
+        for index, rule in enumerate(self.rules.rules):
+            if before.get(rule.key) in old._eager and index in self._eager:
+                self._eager[index] = old._eager[before[rule.key]]
+        self.recorder.adopt(old.recorder)
+
     def snapshot(self) -> GroupSnapshot:
         """The state to keep. Alerts are shared, not copied: encode it before the next step."""
         alerts = {rule.key: active for rule, active in zip(self.rules.rules, self.active, strict=True) if active}
         return GroupSnapshot(self.evaluated_ms, alerts)
 
+    def restore(self) -> None:
+        """Let readers see the alerts that were active when the snapshot was made. Call it once all are connected."""
+        for index, rule in enumerate(self.rules.rules):
+            if isinstance(rule, AlertRule) and self.active[index]:
+                self._record_alerts(index, rule, self.evaluated_ms, aloud=False)
+
     @property
     def horizon_ms(self) -> int:
-        """The start of the longest window."""
-        return self.watermark_ms - max(self._reach_ms.values(), default=0)
+        """How far back input has to be read again after a restart.
+
+        That is the start of the longest window, and further back as far as readers look at what is recorded here.
+        """
+        return self.watermark_ms - max(self._reach_ms.values(), default=0) - self.recorder.rebuild_ms
 
     def reach_ms(self, selector_key: str) -> int:
         """How far back the window of a selector is kept."""
@@ -127,9 +179,12 @@ class Group:
     def matched(self, source: str, selector_key: str, due_ms: Times) -> None:
         """Note that a source sent matching events; `due_ms` are the times at which they can first be seen whole."""
         self._newcomers.add(source)
-        if self._config.eager_per_s:
-            for index in self._readers[selector_key]:
-                self._eager[index].add(np.maximum(due_ms, self.watermark_ms))
+        self.due(selector_key, due_ms)
+
+    def due(self, selector_key: str, due_ms: Times) -> None:
+        """Have the alerting rules that read a selector evaluated at the times of its new events."""
+        for index in self._readers.get(selector_key, ()):
+            self._eager[index].add(np.maximum(due_ms + self.rules.query_offset_ms, self.watermark_ms))
 
     def progress(self, marks: Mapping[str, SourceMark], others_ms: int) -> None:
         """Move the watermark; `others_ms` is how far the shard's live sources are that send what the group reads."""
@@ -138,32 +193,34 @@ class Group:
         heard_ms = max((mark.heard_ms for mark in marks.values()), default=NEVER)
         own = [marks[source] for source in self._sources if source in marks]
         live = [m.watermark_ms for m in own if m.heard_ms >= heard_ms - self._config.source_idle_ms]
-        self.watermark_ms = max(self.watermark_ms, min(live) if live else others_ms)
+        bounds = [group.watermark_ms for group in self._waits_for]
+        if live:
+            bounds.append(min(live))
+        elif not bounds:
+            bounds.append(others_ms)
+        self.watermark_ms = max(self.watermark_ms, min(bounds))
 
-    def advance(self, received_ms: int) -> tuple[list[Transition], list[RuleFailure]]:
+    def advance(self, received_ms: int) -> Advance:
         """Evaluate everything that lies before the watermark and was not evaluated yet."""
-        transitions = self._end_removed(received_ms)
-        failures: list[RuleFailure] = []
+        result = Advance(self._end_removed(received_ms))
         for at_ms, index in self._due():
-            if at_ms <= self.evaluated_ms:
-                continue  # done before a restart; the windows are being filled again
             rule = self.rules.rules[index]
-            # A copy moves, and counts only if all went well: a failing rule keeps its alerts and loses no transition,
-            # its own or another rule's. Whatever it raises, as the rules are the user's.
-            moving = {mark: msgspec.structs.replace(alert) for mark, alert in self.active[index].items()}
             try:
-                transitions += self._evaluate(rule, moving, at_ms, received_ms)
-                self.active[index] = moving
-            except Exception as error:
+                if isinstance(rule, RecordRule):
+                    self._record(rule, at_ms)
+                elif at_ms > self.evaluated_ms:  # else done before a restart; the windows are being filled again
+                    result.transitions += self._judge(index, rule, at_ms, received_ms)
+            except Exception as error:  # whatever it raises, as the rules are the user's
                 reason = str(error) if isinstance(error, EvaluationError) else f"{type(error).__name__}: {error}"
-                failures.append(RuleFailure(f"{rule.group}/{rule.name}", at_ms, reason))
+                result.failures.append(RuleFailure(f"{rule.group}/{rule.name}", at_ms, reason))
         if self.watermark_ms != NEVER:
             self.evaluated_ms = max(self.evaluated_ms, self.watermark_ms - 1)
+        result.recorded = self.recorder.take(self.watermark_ms, received_ms)
         self._evict()
-        return transitions, failures
+        return result
 
     def _due(self) -> list[tuple[int, int]]:
-        due = {(t_ms, index) for index, eager in enumerate(self._eager) for t_ms in eager.take(self.watermark_ms)}
+        due = {(t_ms, index) for index, eager in self._eager.items() for t_ms in eager.take(self.watermark_ms)}
         due.update((t_ms, index) for t_ms in self._ticks() for index in range(len(self.rules.rules)))
         return sorted(due)
 
@@ -177,18 +234,42 @@ class Group:
         self._next_tick_ms += len(ticks) * interval_ms
         return ticks
 
+    def _query(self, rule: Rule, at_ms: int) -> Vector:
+        vector = rule.expression.evaluate(self.windows, at_ms - self.rules.query_offset_ms)
+        if self.rules.limit and len(vector.labels) > self.rules.limit:
+            what = "alerts" if isinstance(rule, AlertRule) else "series"
+            raise EvaluationError(f"{len(vector.labels)} {what} exceed the group's limit of {self.rules.limit}")
+        return vector
+
+    def _record(self, rule: RecordRule, at_ms: int) -> None:
+        vector = self._query(rule, at_ms)
+        aloud = at_ms > self.evaluated_ms
+        self.recorder.record(rule, at_ms - self.rules.query_offset_ms, vector, aloud=aloud)
+
+    def _judge(self, index: int, rule: AlertRule, at_ms: int, received_ms: int) -> list[Transition]:
+        # A copy moves, and counts only if all went well: a failing rule keeps its alerts and loses no transition.
+        moving = {mark: msgspec.structs.replace(alert) for mark, alert in self.active[index].items()}
+        transitions = self._evaluate(rule, moving, at_ms, received_ms)
+        had, self.active[index] = bool(self.active[index]), moving
+        if (had or moving) and (transitions or at_ms % self.rules.interval_ms == 0):
+            self._record_alerts(index, rule, at_ms, aloud=True)
+        return transitions
+
+    def _record_alerts(self, index: int, rule: AlertRule, at_ms: int, *, aloud: bool) -> None:
+        states = [(alert.labels, alert.state, alert.active_since_ms) for alert in self.active[index].values()]
+        series, values = alert_series(rule, states)
+        self.recorder.write(rule.key, at_ms - self.rules.query_offset_ms, series, values, aloud=aloud)
+
     def _evaluate(
         self, rule: AlertRule, active: dict[str, ActiveAlert], at_ms: int, received_ms: int
     ) -> list[Transition]:
-        vector = rule.expression.evaluate(self.windows, at_ms)
+        vector = self._query(rule, at_ms)
         if not len(vector.labels) and not active:
             return []
         samples = [self._sample(rule, labels, value) for labels, value in _elements(vector)]
-        if self.rules.limit and len(samples) > self.rules.limit:
-            raise EvaluationError(f"{len(samples)} alerts exceed the group's limit of {self.rules.limit}")
         present = {fingerprint(sample.labels) for sample in samples}
         gone = missing(active, present)
-        no_data = {mark: self._data_vanished(rule.expression, active[mark].series, at_ms) for mark in gone}
+        no_data = {mark: self._data_vanished(rule, active[mark].series, at_ms) for mark in gone}
         changes = advance(rule, active, Result(at_ms, samples), no_data)
         return [self._transition(rule, change, at_ms, received_ms) for change in changes]
 
@@ -201,19 +282,26 @@ class Group:
     def _transition(self, rule: AlertRule, change: Change, at_ms: int, received_ms: int) -> Transition:
         evidence = []
         if change.alert.state in ("pending", "firing"):
-            evidence = rule.expression.evidence(self.windows, at_ms, change.alert.series, self._config.evidence_limit)
+            seen_ms = at_ms - self.rules.query_offset_ms
+            evidence = rule.expression.evidence(self.windows, seen_ms, change.alert.series, self._config.evidence_limit)
         return transition(rule, change, at_ms, evidence, received_ms)
 
-    def _data_vanished(self, expression: Expression, series: Labels, at_ms: int) -> bool:
+    def _data_vanished(self, rule: Rule, series: Labels, at_ms: int, asked: tuple[str, ...] = ()) -> bool:
         """Whether an alert is gone because its data is: then nothing is known about its condition (Safety 5).
 
-        That is so when the series of one selector have ended, or none of the selectors has any.
+        That is so when the series of one selector have ended, or none of the selectors has any. A recorded series
+        may also end because the rule that records it said so: then it is that rule's data that counts.
         """
-        found = [
-            self.windows[selector.key].presence(at_ms, series)
-            for selector in expression.selectors
-            if selector.kind == "metrics"
-        ]
+        found: set[Presence] = set()
+        for selector in rule.selectors:
+            if selector.kind != "metrics":
+                continue
+            presence = self.windows[selector.key].presence(at_ms - self.rules.query_offset_ms, series)
+            producers = [(group, made) for group, made in self.producers.get(selector.key, ()) if made.key not in asked]
+            if presence != "live" and producers:
+                lost = any(group._data_vanished(made, series, at_ms, (*asked, made.key)) for group, made in producers)
+                presence = "vanished" if lost else "live"
+            found.add(presence)
         return "vanished" in found or (bool(found) and "live" not in found)
 
     def _end_removed(self, received_ms: int) -> list[Transition]:

@@ -56,6 +56,11 @@ class MatcherSet:
         self._unequal = tuple((m.name, m.value) for m in self.matchers if m.op == "!=")
         self._patterns = tuple((m.name, _compile(m), m.op == "=~") for m in self.matchers if m.op in ("=~", "!~"))
 
+    def matches_known(self, labels: Mapping[str, str]) -> bool:
+        """Whether every matcher on one of these labels holds; of labels that are not given nothing is known."""
+        known = (matcher for matcher in self.matchers if matcher.name in labels)
+        return all(MatcherSet([matcher])(labels) for matcher in known)
+
     def __call__(self, labels: Mapping[str, str]) -> bool:
         """Whether every matcher holds for the label set."""
         get = labels.get

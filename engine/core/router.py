@@ -18,21 +18,24 @@ from msgspec import Raw
 from engine.core import labels as label_sets
 from engine.core.expression import Selector
 from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch, RuleInput
+from engine.core.recording import together
 from engine.core.rules import RuleGroup
 
 _CACHE_LIMIT = 1_000_000
 
 
-def shard_of(group: RuleGroup, shards: int) -> int:
-    """The shard that owns a rule group: a hash of its key, so that every process agrees."""
-    return zlib.crc32(group.key.encode()) % shards
+def shard_of(group_key: str, shards: int) -> int:
+    """The shard that owns a rule group that keeps no company: a hash of its key, so that every process agrees."""
+    return zlib.crc32(group_key.encode()) % shards
 
 
 def by_shard(groups: Iterable[RuleGroup], shards: int) -> dict[int, list[RuleGroup]]:
-    """The rule groups of every shard that has any."""
+    """The rule groups of every shard that has any; groups that read each other's records share one."""
+    given = list(groups)
+    company = together(given)
     out: dict[int, list[RuleGroup]] = {}
-    for group in groups:
-        out.setdefault(shard_of(group, shards), []).append(group)
+    for group in given:
+        out.setdefault(shard_of(company[group.key], shards), []).append(group)
     return out
 
 
@@ -71,11 +74,7 @@ def _selectors(owned: Mapping[int, Sequence[RuleGroup]], kind: str) -> dict[int,
     out: dict[int, list[Selector]] = {}
     for shard in sorted(owned):
         found = {
-            selector.key: selector
-            for group in owned[shard]
-            for rule in group.rules
-            for selector in rule.expression.selectors
-            if selector.kind == kind
+            selector.key: selector for group in owned[shard] for selector in group.selectors if selector.kind == kind
         }
         if found:
             out[shard] = list(found.values())

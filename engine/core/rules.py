@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from engine.core import duration, gotemplate
 from engine.core.diagnostics import Document, Path, Problem, load_yaml
-from engine.core.expression import Expression, ExpressionError
+from engine.core.expression import Expression, ExpressionError, Selector
 from engine.core.gotemplate import Template
 
 Compile = Callable[[str], Expression]
 
 DEFAULT_INTERVAL_MS = 60_000
 
-_GROUP_KEYS = {"name", "interval", "limit", "labels", "rules"}
-_RULE_KEYS = {"alert", "expr", "for", "keep_firing_for", "labels", "annotations"}
+_GROUP_KEYS = {"name", "interval", "query_offset", "limit", "labels", "rules"}
+_ALERT_KEYS = {"alert", "expr", "for", "keep_firing_for", "labels", "annotations"}
+_RECORD_KEYS = {"record", "expr", "labels"}
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_METRIC_NAME = re.compile(r"[^{}\n]+")  # Prometheus 3: any text, but braces are an expression in the wrong place
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,60 @@ class AlertRule:
         """The longest range the rule's expression reaches back."""
         return max((selector.range_ms for selector in self.expression.selectors), default=0)
 
+    @property
+    def selectors(self) -> Sequence[Selector]:
+        """What the rule reads."""
+        return self.expression.selectors
+
+
+@dataclass(frozen=True)
+class RecordRule:
+    """One recording rule: the result of its expression becomes series called `name`, with these labels put over."""
+
+    key: str
+    name: str
+    group: str
+    expression: Expression
+    labels: Mapping[str, str]
+    file: str
+    line: int
+
+    @property
+    def selectors(self) -> Sequence[Selector]:
+        """What the rule reads."""
+        return self.expression.selectors
+
+
+Rule = AlertRule | RecordRule
+
 
 @dataclass(frozen=True)
 class RuleGroup:
-    """Rules that are evaluated together, every `interval_ms` and eagerly in between. `key` is unique over all files."""
+    """Rules that are evaluated together, every `interval_ms` and eagerly in between. `key` is unique over all files.
+
+    At time T rules look at the data as it was at `T - query_offset_ms`. `kept` are expressions whose data is held for
+    queries though no rule reads it.
+    """
 
     key: str
     name: str
     interval_ms: int
     limit: int
-    rules: tuple[AlertRule, ...]
+    rules: tuple[Rule, ...]
+    query_offset_ms: int = 0
+    kept: tuple[Expression, ...] = ()
+    file: str = ""
+
+    @property
+    def selectors(self) -> list[Selector]:
+        """All that the group reads."""
+        readers: list[Rule | Expression] = [*self.rules, *self.kept]
+        return [selector for reader in readers for selector in reader.selectors]
+
+    @property
+    def alert_rules(self) -> list[AlertRule]:
+        """Its alerting rules."""
+        return [rule for rule in self.rules if isinstance(rule, AlertRule)]
 
 
 @dataclass
@@ -138,6 +184,7 @@ def _parse_group(source: _File, path: Path, item: object, default_interval_ms: i
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
         source.refuse((*path, "limit"), "`limit` is a whole number of alerts, 0 for no limit")
         limit = 0
+    offset_ms = _duration(source, (*path, "query_offset"), item.get("query_offset"))
     common = _templates(source, (*path, "labels"), item.get("labels"), "label")
     rules = item.get("rules") or []  # Prometheus takes a group without rules, too
     if not isinstance(rules, list):
@@ -145,17 +192,44 @@ def _parse_group(source: _File, path: Path, item: object, default_interval_ms: i
         rules = []
     parsed = [_parse_rule(source, (*path, "rules", i), rule, (name, common)) for i, rule in enumerate(rules)]
     key = f"{source.namespace};{name}"
-    return RuleGroup(key, name, interval_ms, limit, tuple(rule for rule in parsed if rule is not None))
+    kept = tuple(rule for rule in parsed if rule is not None)
+    return RuleGroup(key, name, interval_ms, limit, kept, offset_ms, file=source.document.file)
 
 
-def _parse_rule(source: _File, path: Path, item: object, group: tuple[str, Mapping[str, Template]]) -> AlertRule | None:
+def _parse_rule(source: _File, path: Path, item: object, group: tuple[str, Mapping[str, Template]]) -> Rule | None:
     if not isinstance(item, dict):
-        source.refuse(path, "a rule is a mapping with `alert` and `expr`")
+        source.refuse(path, "a rule is a mapping with `alert` or `record`, and `expr`")
+        return None
+    if "record" in item and "alert" in item:
+        source.refuse((*path, "record"), "a rule has either `alert` or `record`", key=True)
         return None
     if "record" in item:
-        source.refuse((*path, "record"), "recording rules are not supported yet; only `alert`", key=True)
+        return _parse_record(source, path, item, group)
+    return _parse_alert(source, path, item, group)
+
+
+def _parse_record(
+    source: _File, path: Path, item: Mapping[str, object], group: tuple[str, Mapping[str, Template]]
+) -> RecordRule | None:
+    _refuse_unknown(source, path, item, _RECORD_KEYS, "a recording rule")
+    name = item["record"]
+    if not isinstance(name, str) or not _METRIC_NAME.fullmatch(name):
+        source.refuse((*path, "record"), f"{name!r} is not a valid metric name")
+        name = ""
+    own = _templates(source, (*path, "labels"), item.get("labels"), "label")
+    labels = {label: text.source for label, text in {**group[1], **own}.items()}  # as they stand: not templates here
+    expression = _expression(source, (*path, "expr"), item.get("expr"))
+    if expression is None:
         return None
-    _refuse_unknown(source, path, item, _RULE_KEYS, "an alerting rule")
+    key = _key([group[0], name, expression.text, "record", {k: labels[k] for k in sorted(labels)}])
+    line, _ = source.document.at(path)
+    return RecordRule(key, name, group[0], expression, labels, source.document.file, line)
+
+
+def _parse_alert(
+    source: _File, path: Path, item: Mapping[str, object], group: tuple[str, Mapping[str, Template]]
+) -> AlertRule | None:
+    _refuse_unknown(source, path, item, _ALERT_KEYS, "an alerting rule")
     name = item.get("alert")
     if not isinstance(name, str) or not name:
         source.refuse((*path, "alert"), "an alerting rule needs a name under `alert`")
@@ -167,10 +241,13 @@ def _parse_rule(source: _File, path: Path, item: object, group: tuple[str, Mappi
     expression = _expression(source, (*path, "expr"), item.get("expr"))
     if expression is None:
         return None
-    identity = [group[0], name, expression.text, for_ms, keep_ms, {k: labels[k].source for k in sorted(labels)}]
-    key = hashlib.blake2b(msgspec.json.encode(identity), digest_size=8).hexdigest()
+    key = _key([group[0], name, expression.text, for_ms, keep_ms, {k: labels[k].source for k in sorted(labels)}])
     line, _ = source.document.at(path)
     return AlertRule(key, name, group[0], expression, for_ms, keep_ms, labels, annotations, source.document.file, line)
+
+
+def _key(identity: list[object]) -> str:
+    return hashlib.blake2b(msgspec.json.encode(identity), digest_size=8).hexdigest()
 
 
 def _expression(source: _File, path: Path, text: object) -> Expression | None:

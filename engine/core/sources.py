@@ -268,12 +268,12 @@ class SourceClock:
         watermark_ms = self._promised_ms or 0
         head = (self.source, self._epoch, self._seq, watermark_ms, now_ms)
         if isinstance(piece, Samples):
-            values, special = _json_values(piece)
+            values, special = json_values(piece)
             return MetricBatch(*head, piece.series, piece.t_ms.tolist(), values, special)
         return LogBatch(*head, piece) if self.kind == "logs" else MetricBatch(*head)
 
 
-def _json_values(samples: Samples) -> tuple[list[float], dict[str, Special]]:
+def json_values(samples: Samples) -> tuple[list[float], dict[str, Special]]:
     """Values as JSON can hold them, and by index those it cannot."""
     values = samples.values
     finite = np.isfinite(values)

@@ -8,17 +8,29 @@ The outputs go to the topic `alerts`; the next module in the flow is `response.i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from msgspec import Raw
 
 from engine.core import labels as label_sets
+from engine.core.alert import ActiveAlert, removed
 from engine.core.expression import LogWindow, Selector, Times
-from engine.core.group import FOREVER, NEVER, Group, GroupSnapshot, RuleFailure, SourceMark, StepConfig, times_ms
+from engine.core.group import (
+    FOREVER,
+    NEVER,
+    Advance,
+    Group,
+    GroupSnapshot,
+    RuleFailure,
+    SourceMark,
+    StepConfig,
+    times_ms,
+)
 from engine.core.labels import Labels
 from engine.core.messages import Batch, LogBatch, LogEntry, MetricBatch, RuleInput, Transition
+from engine.core.recording import connect, in_order
 from engine.core.rules import RuleGroup
 from engine.core.window import STALE
 
@@ -28,11 +40,18 @@ _CACHE_LIMIT = 500_000
 
 @dataclass
 class StepResult:
-    """What one message led to. `dropped` counts events kept out, by reason."""
+    """What one message led to. `dropped` counts events kept out, by reason; `recorded` is what rules recorded."""
 
     transitions: list[Transition] = field(default_factory=list)
+    recorded: list[MetricBatch] = field(default_factory=list)
     failures: list[RuleFailure] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
+
+    def add(self, advance: Advance) -> None:
+        """Add what the move of a group led to."""
+        self.transitions += advance.transitions
+        self.failures += advance.failures
+        self.recorded += advance.recorded
 
     def drop(self, reason: str, count: int) -> None:
         """Count events that were kept out."""
@@ -41,7 +60,10 @@ class StepResult:
 
 
 class Shard:
-    """The rule groups of one shard and their state. `snapshots` (by group key) is what an earlier run left."""
+    """The rule groups of one shard and their state. `snapshots` (by group key) is what an earlier run left.
+
+    Groups that read what others record must be in one shard with them (`router.by_shard` sees to it).
+    """
 
     def __init__(
         self,
@@ -49,9 +71,9 @@ class Shard:
         config: StepConfig | None = None,
         snapshots: Mapping[str, GroupSnapshot] | None = None,
     ) -> None:
-        kept = snapshots or {}
         self._config = config or StepConfig()
-        self.groups = [Group(group, self._config, kept.get(group.key)) for group in groups]
+        self.groups = self._build(list(groups), snapshots or {})
+        self._orphans = _orphans(snapshots or {}, {group.rules.key for group in self.groups})
         self._marks: dict[str, SourceMark] = {}
         self._kinds: dict[str, str] = {}
         self._seen: dict[str, tuple[int, int]] = {}
@@ -72,12 +94,30 @@ class Shard:
         else:
             self._add_logs(batch, result)
         self._note(batch)
+        result.transitions += [removed(*orphan, batch.received_ms) for orphan in self._orphans]
+        self._orphans.clear()
         for group in self.groups:
             group.progress(self._marks, self._others_ms(group))
-            transitions, failures = group.advance(batch.received_ms)
-            result.transitions += transitions
-            result.failures += failures
+            result.add(group.advance(batch.received_ms))
         return result
+
+    def adopt(self, old: Shard, groups: Iterable[Group]) -> None:
+        """Go on from a shard of the same number whose rules were loaded again; `groups` are those of all old shards."""
+        self._marks, self._kinds, self._seen = old._marks, old._kinds, old._seen
+        before = {group.rules.key: group for group in groups}
+        for group in self.groups:
+            if group.rules.key in before:
+                group.adopt(before[group.rules.key])
+
+    def _build(self, groups: list[RuleGroup], kept: Mapping[str, GroupSnapshot]) -> list[Group]:
+        built: dict[str, Group] = {}
+        for rules, waits_for in in_order(groups):
+            producers = [built[key] for key in sorted(waits_for)]
+            built[rules.key] = Group(rules, self._config, kept.get(rules.key), producers)
+        connect(built.values())
+        for group in built.values():
+            group.restore()
+        return list(built.values())
 
     @property
     def horizon_ms(self) -> int:
@@ -121,10 +161,9 @@ class Shard:
     def _selectors(self, kind: str) -> list[tuple[Group, Selector]]:
         found: dict[tuple[int, str], tuple[Group, Selector]] = {}
         for position, group in enumerate(self.groups):
-            for rule in group.rules.rules:
-                for selector in rule.expression.selectors:
-                    if selector.kind == kind:
-                        found.setdefault((position, selector.key), (group, selector))
+            for selector in group.selectors:
+                if selector.kind == kind:
+                    found.setdefault((position, selector.key), (group, selector))
         return list(found.values())
 
     def _add_metrics(self, batch: MetricBatch, result: StepResult) -> None:
@@ -178,6 +217,17 @@ class Shard:
             wanted = tuple(i for i, (_, selector) in enumerate(self._log_selectors) if selector.matches(labels))
             known = self._stream_cache[key] = (labels, wanted)
         return known
+
+
+def _orphans(snapshots: Mapping[str, GroupSnapshot], known: Container[str]) -> list[tuple[str, ActiveAlert, int]]:
+    """Alerts of groups that are no longer there: group name, alert, and when it was last judged."""
+    return [
+        (key.rpartition(";")[2], alert, snapshot.evaluated_ms)
+        for key, snapshot in snapshots.items()
+        if key not in known
+        for alerts in snapshot.alerts.values()
+        for alert in alerts.values()
+    ]
 
 
 def _extract(group: Group, selector: Selector, labels: Labels, entries: list[LogEntry]) -> Times:

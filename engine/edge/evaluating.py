@@ -17,14 +17,14 @@ import structlog
 from prometheus_client import Histogram
 
 from engine.core.expression import Expression, Selector, Vector, Window
-from engine.core.group import FOREVER, NEVER, StepConfig, decode_snapshot, encode_snapshot
+from engine.core.group import FOREVER, NEVER, GroupSnapshot, StepConfig, decode_snapshot, encode_snapshot
 from engine.core.labels import Labels
 from engine.core.messages import Batch, EvidenceLine, MetricBatch, decode_rule_input, encode
 from engine.core.router import by_shard
 from engine.core.rules import RuleGroup
 from engine.core.step import Shard, StepResult
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded
-from engine.flow import ALERTS, RULE_INPUTS
+from engine.flow import ALERTS, RECORDED, RULE_INPUTS
 
 log = structlog.get_logger(__name__)
 
@@ -63,8 +63,10 @@ class Evaluator:
     def __init__(self, role: RoleApp, groups: Iterable[RuleGroup], shards: int, config: StepConfig) -> None:
         self._role = role
         self._config = config
-        self._groups = by_shard([self._timed(group) for group in groups], shards)
+        self._shard_count = shards
+        self.groups = by_shard([self._timed(group) for group in groups], shards)
         self.shards: dict[int, Shard] = {}
+        self._handed_over: dict[str, GroupSnapshot] = {}
         self._held: dict[int, deque[tuple[int, Any]]] = {}
         self._saved_ms: dict[int, int] = {}
         self._safe_ms: dict[int, int] = {}
@@ -86,11 +88,31 @@ class Evaluator:
         )
         return replace(group, rules=rules)
 
+    def reload(self, groups: Iterable[RuleGroup]) -> None:
+        """Go on with other rules: an unchanged rule keeps its state, and what both read keeps its data."""
+        self.groups = by_shard([self._timed(group) for group in groups], self._shard_count)
+        old = dict(self.shards)
+        before = [group for shard in old.values() for group in shard.groups]
+        for shard in old.values():
+            self._handed_over |= shard.snapshots()
+        for number, shard in old.items():
+            self.shards[number] = self._build(number, self._handed_over)
+            self.shards[number].adopt(shard, before)
+
+    def _build(self, number: int, snapshots: Mapping[str, GroupSnapshot]) -> Shard:
+        """A shard with what its groups left, and what groups left that are nowhere any more: their alerts end."""
+        elsewhere = {group.key for other, owned in self.groups.items() if other != number for group in owned}
+        own = {key: snapshot for key, snapshot in snapshots.items() if key not in elsewhere}
+        for key in own:
+            self._handed_over.pop(key, None)
+        return Shard(self.groups.get(number, []), self._config, own)
+
     async def _forget(self, *_: Any, **__: Any) -> None:
         """Partitions are being given anew: windows are read again from the committed offsets."""
         self._rebalances += 1
         self._owns = False
         self.shards.clear()
+        self._handed_over.clear()
         self._held.clear()
         self._saved_ms.clear()
         self._safe_ms.clear()
@@ -120,10 +142,10 @@ class Evaluator:
 
     def _restored(self, number: int) -> Shard:
         kept = self._table.get(str(number).encode())
-        snapshots = decode_snapshot(kept) if kept else {}
+        snapshots = {**(decode_snapshot(kept) if kept else {}), **self._handed_over}
         active = sum(len(alerts) for snapshot in snapshots.values() for alerts in snapshot.alerts.values())
-        log.info("evaluator.shard_started", shard=number, groups=len(self._groups.get(number, [])), active=active)
-        return Shard(self._groups.get(number, []), self._config, snapshots)
+        log.info("evaluator.shard_started", shard=number, groups=len(self.groups.get(number, [])), active=active)
+        return self._build(number, snapshots)
 
     async def _say(self, result: StepResult) -> None:
         telemetry = self._role.telemetry
@@ -141,6 +163,8 @@ class Evaluator:
                 value=transition.value,
                 cause=transition.cause,
             )
+        for recorded in result.recorded:
+            await self._role.send(RECORDED.name, recorded.source.encode(), encode(recorded))
         for failure in result.failures:
             telemetry.drops.labels("evaluator", "rule_failed").inc()
             log.error("rule.failed", rule=failure.rule, at_ms=failure.at_ms, reason=failure.reason)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,6 +51,7 @@ class Node:
     health: Health = field(default_factory=lambda: Health(Heartbeats()))
     routes: list[web.RouteDef] = field(default_factory=list)
     parts: dict[str, Any] = field(default_factory=dict)
+    on_reload: list[Callable[[Loaded], None]] = field(default_factory=list)
     http_url: str = ""
     failure: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 import msgspec
@@ -81,6 +81,11 @@ class Responder:
         self._flushing = asyncio.Lock()
         self._is_fresh = True
         self.counts: Counter[str] = Counter()
+
+    def reload(self, runbooks: Sequence[Runbook]) -> None:
+        """Go on with other runbooks; an incident that is open follows its runbook's new text from its next step on."""
+        self._config = replace(self._config, runbooks=runbooks)
+        self._runbooks = {runbook.name: runbook for runbook in runbooks}
 
     async def __aenter__(self) -> Responder:
         return self

@@ -95,7 +95,8 @@ async def start_connectors(node: Node) -> None:
 async def start_router(node: Node) -> None:
     """`metrics`, `logs` -> `rule-inputs`."""
     role = _open(node, "router")
-    run_router(role, node.loaded.groups, node.settings.rules.shards)
+    reload = run_router(role, node.loaded.groups, node.settings.rules.shards)
+    node.on_reload.append(lambda loaded: reload(loaded.groups))
     await _start(node, role)
 
 
@@ -104,6 +105,7 @@ async def start_evaluator(node: Node) -> None:
     role = _open(node, "evaluator")
     evaluator = Evaluator(role, node.loaded.groups, node.settings.rules.shards, node.step_config)
     node.parts["evaluator"] = evaluator
+    node.on_reload.append(lambda loaded: evaluator.reload(loaded.groups))
     node.routes += QueryApi(evaluator.shards).routes()
     await _start(node, role)
 
@@ -133,6 +135,7 @@ async def start_responder(node: Node) -> None:
         node.telemetry.reaction.labels("command").observe(max(0, delay_ms) / 1000)
 
     responder = await node.stack.enter_async_context(Responder(config, node.need_database(), investigator, send))
+    node.on_reload.append(lambda loaded: responder.reload(loaded.runbooks))
 
     async def handle(event: Any) -> None:
         if event.message.topic == role.prefix + ALERTS.name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from engine.core.messages import Batch, MetricBatch, decode_batch, encode
@@ -13,8 +13,8 @@ from engine.edge.faust_app import RoleApp, consume, decoded
 from engine.flow import LOGS, METRICS, RULE_INPUTS
 
 
-def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> None:
-    """Route every batch to the shards that want it."""
+def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> Callable[[Iterable[RuleGroup]], None]:
+    """Route every batch to the shards that want it; call what is returned with other groups to route for those."""
     router = Router(groups, shards)
     unwanted = role.telemetry.drops.labels("router", "no_rule_wants_it")
 
@@ -27,7 +27,12 @@ def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> None:
         kept = max((_size(message.batch) for message in messages), default=0)
         unwanted.inc(max(0, _size(batch) - kept))
 
+    def reload(fresh: Iterable[RuleGroup]) -> None:
+        nonlocal router
+        router = Router(fresh, shards)
+
     consume(role, [METRICS, LOGS], handle)
+    return reload
 
 
 def _size(batch: Batch) -> int:

@@ -19,6 +19,7 @@ from engine.edge.embedded_postgres import EmbeddedPostgresError
 from engine.edge.keys import KeyFileError
 from engine.edge.migrate import MigrationError
 from engine.edge.node import NodeError, running
+from engine.edge.reloading import Reloader
 from engine.edge.settings import Settings
 from engine.flow import RoleName
 from engine.loading import load
@@ -34,7 +35,7 @@ def run(settings: Settings, roles: Iterable[RoleName]) -> int:
 
 
 async def _run(settings: Settings, roles: frozenset[RoleName]) -> int:
-    loaded = load(settings.rules.paths)
+    loaded = load(settings.rules.paths, settings.rules.keep)
     for problem in loaded.problems:
         log.error("rules.problem", problem=str(problem))
     if loaded.errors:
@@ -44,10 +45,16 @@ async def _run(settings: Settings, roles: frozenset[RoleName]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    hangup = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
     started = False
     try:
         async with running(settings, roles, loaded) as node:
             started = True
+            reloader = Reloader(node)
+            node.spawn("reload", reloader.on_request(hangup))
+            if settings.rules.watch_s:
+                node.spawn("rule-files", reloader.watch())
             await node.run(stop.wait())
     except (
         BrokerError,

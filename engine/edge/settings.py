@@ -137,6 +137,14 @@ class RuleSettings(Section):
     )
     eager_grid_ms: Positive = Field(default=50, description="Events this close together share one eager evaluation.")
     external_labels: dict[str, str] = Field(default={}, description="`$externalLabels` of rule templates.")
+    keep: list[str] = Field(
+        default=[],
+        description="PromQL selectors, such as `up[1h]`, whose data is held for queries though no rule reads it.",
+    )
+    watch_s: Annotated[float, Field(ge=0)] = Field(
+        default=5,
+        description="How often the files are looked at for changes; 0: only SIGHUP loads them again.",
+    )
 
 
 class ModeOverride(Section):

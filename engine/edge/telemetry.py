@@ -65,6 +65,17 @@ class Telemetry:
             buckets=_EVALUATION_BUCKETS_S,
             registry=registry,
         )
+        self.reload_ok = Gauge(
+            "sentinel_rules_last_reload_successful",
+            "Whether the rules could be loaded when they were last looked at: 1 or 0.",
+            registry=registry,
+        )
+        self.reload_ok.set(1)
+        self.reload_time = Gauge(
+            "sentinel_rules_last_reload_success_timestamp_seconds",
+            "When rules were last loaded.",
+            registry=registry,
+        )
         self.transitions = Counter(
             "sentinel_transitions_total",
             "Alert state changes, by rule and new state.",

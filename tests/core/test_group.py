@@ -164,7 +164,8 @@ def test_of_a_new_sources_first_batch_all_is_taken_not_only_what_the_first_selec
 
 
 def test_a_group_whose_only_source_is_gone_follows_the_others():
-    shard = Shard(one_rule("x > 5") + one_rule("y > 5"), StepConfig(eager_per_s=0, source_idle_ms=60_000))
+    rules = one_rule("x > 5") + groups("groups: [{name: h, interval: 10s, rules: [{alert: B, expr: y > 5}]}]")
+    shard = Shard(rules, StepConfig(eager_per_s=0, source_idle_ms=60_000))
     shard.step(RuleInput(0, batch("a", 1, 10_001, [("x", 10_000, 9.0)])))
     out = []
     for i, at_ms in enumerate(range(0, 600_000, 10_000)):

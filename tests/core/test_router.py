@@ -13,8 +13,8 @@ TWO = groups("groups: [{name: g1, rules: [{alert: A, expr: 'x > 1'}]}]", "one.ym
 def test_groups_are_spread_by_their_key_the_same_way_everywhere():
     owned = by_shard(TWO, 64)
     assert {shard: [g.name for g in found] for shard, found in owned.items()} == {
-        shard_of(TWO[0], 64): ["g1"],
-        shard_of(TWO[1], 64): ["g2"],
+        shard_of(TWO[0].key, 64): ["g1"],
+        shard_of(TWO[1].key, 64): ["g2"],
     }
 
 
@@ -22,7 +22,7 @@ def test_a_shard_gets_what_its_rules_select_and_nothing_else():
     router = Router(TWO, 64)
     sent = router.route(batch("s", 1, 5, [("x", 1, 1.0), ("y{job=a}", 2, 2.0), ("y{job=b}", 3, 3.0), ("z", 4, 4.0)]))
     values = {message.shard: message.batch.values for message in sent}
-    assert values == {shard_of(TWO[0], 64): [1.0], shard_of(TWO[1], 64): [2.0]}
+    assert values == {shard_of(TWO[0].key, 64): [1.0], shard_of(TWO[1].key, 64): [2.0]}
 
 
 def test_a_shard_that_wants_nothing_of_a_batch_still_learns_the_watermark():

@@ -32,7 +32,9 @@ BROKEN = {
         "6:18",
         "not a valid label",
     ),
-    "recording rule": (HEAD + "      - record: a:b\n        expr: x\n", "4:9", "recording rules"),
+    "recording and alerting": (HEAD + "      - record: a:b\n        alert: A\n        expr: x\n", "4:9", "either"),
+    "expression in the wrong place": (HEAD + "      - record: sum(x{})\n        expr: x\n", "4:17", "metric name"),
+    "recording rule with `for`": (HEAD + "      - record: a:b\n        expr: x\n        for: 5m\n", "6:9", "'for'"),
     "group twice": (
         "groups:\n  - {name: g, rules: []}\n  - {name: g, rules: []}\n",
         "3:12",
@@ -60,6 +62,11 @@ def test_a_rule_keeps_its_key_while_its_content_is_the_same():
     moved = groups("groups: [{name: g, rules: [{alert: B, expr: y}]}]")[0].rules[0]
     changed = groups("groups: [{name: g, rules: [{alert: B, expr: y > 2}]}]")[0].rules[0]
     assert before.key == moved.key != changed.key
+
+
+def test_labels_of_a_recording_rule_are_text_not_templates():
+    (group,) = groups("groups: [{name: g, rules: [{record: 'a:b', expr: x, labels: {team: '{{ $value }}'}}]}]")
+    assert (group.rules[0].name, group.rules[0].labels) == ("a:b", {"team": "{{ $value }}"})
 
 
 def test_labels_of_the_group_reach_its_rules():

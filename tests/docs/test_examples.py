@@ -163,10 +163,10 @@ def test_the_examples_pass_sentinel_test_as_files(tmp_path: Path) -> None:
     names = {"rules-promql": "promql/openclaw", "rules-logql": "logql/bridge", "rule-tests": "tests/rules"}
     names |= {"runbooks": "runbooks/policy", "runbook-tests": "tests/runbooks"}
     for kind, name in names.items():
-        (block,) = fences(f"yaml {kind}")
-        file = tmp_path / f"{name}.yml"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(block.text, encoding="utf-8")
+        for number, block in enumerate(fences(f"yaml {kind}")):
+            file = tmp_path / f"{name}{number or ''}.yml"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(block.text, encoding="utf-8")
     outcome = CliRunner().invoke(app, ["test", str(tmp_path)])
     assert outcome.exit_code == 0, outcome.output
     assert " 0 failed" in outcome.output

@@ -41,7 +41,9 @@ def inputs(name: str, heights: Sequence[int]) -> list[RuleInput]:
     [group] = [group for group in LOADED.groups if group.name == name]
     series = f"x{{group={name},user=u}}"
     return [
-        RuleInput(shard_of(group, SHARDS), batch(name, number, number * 1000, [(series, number * 1000, float(height))]))
+        RuleInput(
+            shard_of(group.key, SHARDS), batch(name, number, number * 1000, [(series, number * 1000, float(height))])
+        )
         for number, height in enumerate(heights, 1)
     ]
 
