@@ -40,6 +40,7 @@ from engine.edge.sender import open_sender
 from engine.edge.settings_sources import LokiPush, RemoteWrite
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
+from engine.loading import Loaded
 from engine.response.guardrails import ModeRule, Policy, Request, mode_of
 
 log = structlog.get_logger(__name__)
@@ -88,8 +89,12 @@ async def start_connectors(node: Node) -> None:
     for api in settings.connectors.prometheus_api:
         poller = PrometheusPoller(publisher, api, await node.stack.enter_async_context(open_client(api)))
         poller.read(node.loaded.groups)
-        node.parts[f"prometheus_api/{api.name}"] = poller
+        node.on_reload.append(partial(_read_again, poller))
         node.spawn(f"prometheus-api-{api.name}", poller.run())
+
+
+def _read_again(poller: PrometheusPoller, loaded: Loaded) -> None:
+    poller.read(loaded.groups)
 
 
 async def start_router(node: Node) -> None:
