@@ -1,4 +1,6 @@
-"""Prometheus remote write 1.0: a snappy block holding a protobuf `WriteRequest`.
+"""Prometheus remote write: a snappy block holding a protobuf `WriteRequest` (1.0) or `Request` (2.0).
+
+The content type says which; 2.0 is in `_remote_write_v2`, the rest of this module is 1.0.
 
 Nearly every series in a request carries one sample and has been seen before. Such a series is never parsed. Its bytes
 end with the sample, whose layout is fixed (times between 1971 and 2109 take six varint bytes):
@@ -24,7 +26,7 @@ from google.protobuf.message import DecodeError as ProtobufError
 from msgspec import Raw
 from numpy.typing import NDArray
 
-from connectors import Connector, Decoded, DecodeError
+from connectors import Answer, Connector, Decoded, DecodeError, Taken, _remote_write_v2
 from connectors._wire import media_type, parse_protobuf, protobuf_messages, unsnappy
 from engine.core import labels as label_sets
 from engine.core.batching import Samples
@@ -82,8 +84,11 @@ _cache = _LabelCache(_CACHE_BYTES)
 def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded:
     """The samples of a remote-write request. Native histograms and exemplars are counted, not used."""
     del received_ms  # every sample has its own time
-    _check_headers(headers)
-    request = parse_protobuf(_SplitWriteRequest, unsnappy(body))
+    return _DECODERS[_message(headers)](unsnappy(body))
+
+
+def _decode_request(body: bytes) -> Decoded:
+    request = parse_protobuf(_SplitWriteRequest, body)
     known, rest = _shortcut(list(request.timeseries), _VALUE_AND_TIME)
     zeros, rest = _shortcut(rest, _TIME_ONLY)
     parsed, dropped = _parse(rest)
@@ -91,22 +96,43 @@ def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded
 
 
 def forget() -> None:
-    """Empty the cache of label sets, as after a start."""
+    """Empty the caches of label sets, as after a start."""
     _cache.clear()
+    _remote_write_v2.forget()
 
 
-def _check_headers(headers: Mapping[str, str]) -> None:
+def answer(taken: Taken) -> Answer:
+    """How many samples were written, as remote write 2.0 wants it told; 400 when some could not be.
+
+    A 400 makes Prometheus log the reason and go on: sent again, they would be late again. Older senders ignore the
+    headers.
+    """
+    headers = {
+        f"X-Prometheus-Remote-Write-{what}-Written": str(number)
+        for what, number in (("Samples", taken.accepted), ("Histograms", 0), ("Exemplars", 0))
+    }
+    if not taken.dropped:
+        return Answer(204, "", headers)
+    reasons = ", ".join(f"{reason}: {number}" for reason, number in sorted(taken.dropped.items()))
+    kept_out = sum(taken.dropped.values())
+    text = f"partial_write: {taken.accepted} samples were written, {kept_out} were not ({reasons})\n"
+    return Answer(400, text, headers)
+
+
+def _message(headers: Mapping[str, str]) -> str:
+    """The protobuf message that the headers announce; raises `DecodeError` unless it is one that we read."""
     name, parameters = media_type(headers)
     proto = parameters.get("proto", "prometheus.WriteRequest")
-    if name not in ("", "application/x-protobuf") or proto != "prometheus.WriteRequest":
+    if name not in ("", "application/x-protobuf") or proto not in _DECODERS:
+        supported = ", ".join(f"application/x-protobuf;proto={one}" for one in _DECODERS)
         raise DecodeError(
             "unsupported_content_type",
-            f"{headers.get('Content-Type')!r} is not supported; send remote write 1.0, that is application/x-protobuf "
-            "(proto=prometheus.WriteRequest)",
+            f"{headers.get('Content-Type')!r} is not supported; send one of {supported}",
             415,
         )
     if headers.get("Content-Encoding", "snappy").lower() != "snappy":
         raise DecodeError("unsupported_encoding", "remote write bodies are compressed with snappy", 415)
+    return proto
 
 
 def _shortcut(series: list[bytes], layout: np.dtype[np.void]) -> tuple[Samples, list[bytes]]:
@@ -191,11 +217,17 @@ def _learn(wire: bytes, series: Any, labels: Raw) -> None:
             return
 
 
+_DECODERS = {
+    "prometheus.WriteRequest": _decode_request,
+    "io.prometheus.write.v2.Request": _remote_write_v2.decode_request,
+}
+
 CONNECTOR = Connector(
     name="remote_write",
     kind="metrics",
     decode=decode,
-    timing=SourceTiming(lateness_ms=6_000, idle_after_ms=60_000),
+    timing=SourceTiming(lateness_ms=6_000, idle_after_ms=60_000, settle_ms=10_000),
     path="/api/v1/write",
     content_types=("application/x-protobuf",),
+    answer=answer,
 )

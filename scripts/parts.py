@@ -28,6 +28,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 KAFKA_VERSION = "4.1.1"
+PROMETHEUS_3_RELEASE = "forky"  # the first Debian with a Prometheus that sends remote write 2.0
+DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SLF4J_VERSION = "1.7.36"  # the slf4j API that this Kafka is built with
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 JAVA_OLDEST = 17
@@ -144,12 +146,49 @@ def _obtain_debian(package: str, program: str, folder: Path) -> None:
     run([f"usr/bin/{program}", "--version"], folder)
 
 
+def obtain_prometheus_3(folder: Path) -> None:
+    """The programs of the package in a newer release, from the mirror that this machine uses; they need only libc.
+
+    Package lists and what is downloaded stay in the part's own folder: the machine's package manager never sees them.
+    """
+    if not shutil.which("dpkg"):
+        raise UnavailableError("there is no dpkg: this way needs Debian; or put a Prometheus 3 into the cache yourself")
+    known = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT)", "Origin: Debian"], folder)
+    mirrors = [line.split()[0] for line in known.splitlines() if line.endswith(" main")]
+    if not mirrors:
+        raise UnavailableError("this machine's package manager knows no mirror of Debian; `apt-get update` may tell it")
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
+    source = f"deb [signed-by={DEBIAN_KEYRING}] {mirrors[0]} {PROMETHEUS_3_RELEASE} main\n"
+    (folder / "sources").write_text(source, encoding="utf-8")
+    own = {
+        "Dir::Etc::sourcelist": folder / "sources",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::State::lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        "Acquire::Languages": "none",
+        "APT::Sandbox::User": "root",
+    }
+    apt = ["apt-get", *(f"-o{name}={value}" for name, value in own.items())]
+    run([*apt, "update"], folder)
+    run([*apt, "download", "prometheus"], folder)
+    (package,) = folder.glob("prometheus_*.deb")
+    run(["dpkg", "-x", package.name, "."], folder)
+    for name in ("lists", "cache"):
+        shutil.rmtree(folder / name)
+    package.unlink()
+    version = run(["usr/bin/prometheus", "--version"], folder)
+    if "version 3." not in version:
+        raise UnavailableError(f"the newer release has no Prometheus 3 but {version.splitlines()[0]}")
+
+
 PARTS = {
     part.name: part
     for part in (
         Part("kafka", KAFKA_VERSION, "libs", obtain_kafka),
         Part("prometheus", "debian", "usr/bin", obtain_prometheus, ("prometheus", "promtool")),
         Part("alertmanager", "debian", "usr/bin", obtain_alertmanager, ("prometheus-alertmanager",)),
+        Part("prometheus-3", PROMETHEUS_3_RELEASE, "usr/bin", obtain_prometheus_3),
     )
 }
 

@@ -7,52 +7,24 @@ variables for configuration. Where values come from (flags, environment, file, d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from engine.core.masking import PERCENT_ENCODE
+from engine.edge.settings_base import (
+    HttpUrl,
+    ListenAddress,
+    Milliseconds,
+    Positive,
+    PositiveSeconds,
+    PostgresUrl,
+    Section,
+)
+from engine.edge.settings_sources import ConnectorSettings
 
 Mode = Literal["observe", "approve", "auto"]
-Positive = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
-Milliseconds = Annotated[int, Field(ge=0)]
-
-
-def _http_url(value: str) -> str:
-    if value and not value.startswith(("http://", "https://")):
-        raise ValueError("must be a URL that starts with http:// or https://")
-    return value
-
-
-def _postgres_url(value: str) -> str:
-    if value and not value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("must be a URL that starts with postgresql://")
-    user, colon, password = value.partition("://")[2].rpartition("@")[0].partition(":")
-    if re.search(r"\s", value) or (colon and re.search(r"[/?#]", user + password)):
-        raise ValueError(f"cannot be read: {PERCENT_ENCODE}")
-    return value
-
-
-def _listen_address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("must be host:port, such as 127.0.0.1:9560 (port 0 takes a free one)")
-    return value
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
-ListenAddress = Annotated[str, AfterValidator(_listen_address)]
-
-
-class Section(BaseModel):
-    """A part of the settings: unknown keys are refused, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class LogSettings(Section):
@@ -145,56 +117,6 @@ class HttpSettings(Section):
     def port(self) -> int:
         """Port part of `listen`."""
         return int(self.listen.rpartition(":")[2])
-
-
-class LokiPush(Section):
-    """The receiver of Loki's push API."""
-
-    enabled: bool = Field(default=True, description="Serve `/loki/api/v1/push`.")
-    lateness_ms: Milliseconds = Field(
-        default=100, description="How far out of order lines may arrive; later ones are counted and dropped."
-    )
-    idle_after_ms: Milliseconds = Field(
-        default=10_000, description="A source quiet for this long no longer holds the watermark back."
-    )
-
-
-class RemoteWrite(Section):
-    """The receiver of Prometheus remote write."""
-
-    enabled: bool = Field(default=True, description="Serve `/api/v1/write`.")
-    lateness_ms: Milliseconds = Field(
-        default=6_000,
-        description="How far out of order samples may arrive; later ones are counted and dropped. A default "
-        "Prometheus holds samples back for 5 s (`batch_send_deadline`); where that is 500ms, 1000 will do.",
-    )
-    idle_after_ms: Milliseconds = Field(
-        default=60_000, description="A source quiet for this long no longer holds the watermark back."
-    )
-
-
-class ScrapeTarget(Section):
-    """One /metrics page to read."""
-
-    job: str = Field(min_length=1, description="Value of the `job` label.")
-    url: HttpUrl = Field(min_length=1, description="The page, for example `http://bridge:8080/metrics`.")
-    interval_s: PositiveSeconds = Field(default=15, description="Time between two reads.")
-    timeout_s: PositiveSeconds = Field(default=10, description="Longest read; no longer than the interval.")
-    labels: dict[str, str] = Field(default={}, description="Labels added to every series.")
-
-    @model_validator(mode="after")
-    def _timeout_fits(self) -> Self:
-        if self.timeout_s > self.interval_s:
-            raise ValueError(f"timeout_s {self.timeout_s:g} is longer than interval_s {self.interval_s:g}")
-        return self
-
-
-class ConnectorSettings(Section):
-    """Where metrics and logs come from."""
-
-    loki_push: LokiPush = Field(default=LokiPush(), description="Loki push receiver.")
-    remote_write: RemoteWrite = Field(default=RemoteWrite(), description="Prometheus remote-write receiver.")
-    scrape: list[ScrapeTarget] = Field(default=[], description="Pages that Sentinel reads itself.")
 
 
 class RuleSettings(Section):

@@ -44,7 +44,7 @@ def pattern(expression: str) -> re2._Regexp:
         raise ValueError(f"bad regular expression {expression!r}: {error}") from error
 
 
-def _expand(template: str, match: re2._Match) -> str:
+def expand(template: str, match: re2._Match) -> str:
     """Go's `Regexp.Expand`: `$1`, `${name}`, `$$`; what does not exist is empty."""
 
     def value(reference: re.Match[str]) -> str:
@@ -66,7 +66,7 @@ def label_replace(vector: InstantVector, target: str, template: str, source: str
 
     def change(labels: Labels) -> Labels:
         match = whole.fullmatch(labels.get(source, ""))
-        return labels if match is None else _with_label(labels, target, _expand(template, match))
+        return labels if match is None else _with_label(labels, target, expand(template, match))
 
     return _relabelled(vector, target, ("label_replace", target, template, source, expression), change)
 

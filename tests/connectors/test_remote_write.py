@@ -140,12 +140,7 @@ def test_histograms_and_exemplars_are_counted_and_the_samples_taken():
         (b"\x05abc", {}, "bad_snappy", 400),
         (b"\x01\x00\x0a", {}, "bad_protobuf", 400),
         (b"x", {"Content-Type": "application/json"}, "unsupported_content_type", 415),
-        (
-            b"x",
-            {"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"},
-            "unsupported_content_type",
-            415,
-        ),
+        (b"x", {"Content-Type": "application/x-protobuf;proto=other.Request"}, "unsupported_content_type", 415),
         (b"x", {"Content-Encoding": "gzip"}, "unsupported_encoding", 415),
     ],
 )

@@ -15,6 +15,8 @@ import yaml
 from typer.testing import CliRunner
 
 from connectors import Connector, discover
+from connectors._alertmanager import PATH as ALERTS_PATH
+from connectors._targets import read_groups
 from engine.actions import Action, load_actions
 from engine.cli.app import app
 from engine.core.expression import ExpressionError
@@ -30,7 +32,18 @@ from engine.ruletest import read_tests, run_tests
 from tests.docs.pages import PROJECT, Piece, codes, fences, table
 
 RULES = {"rules-promql": "promql", "rules-logql": "logql"}
-KINDS = (*RULES, "rule-tests", "runbooks", "runbook-tests", "settings", "prometheus", "promtail", "grafana")
+KINDS = (
+    *RULES,
+    "rule-tests",
+    "runbooks",
+    "runbook-tests",
+    "settings",
+    "prometheus",
+    "promtail",
+    "grafana",
+    "file-sd",
+    "alerting",
+)
 
 
 def _blocks(kind: str) -> pytest.MarkDecorator:
@@ -121,6 +134,19 @@ def test_settings_load(block: Piece, tmp_path: Path) -> None:
 def test_the_remote_write_address_is_one_we_serve(block: Piece) -> None:
     (target,) = yaml.safe_load(block.text)["remote_write"]
     assert urlsplit(target["url"]).path == _path("remote_write")
+
+
+@_blocks("file-sd")
+def test_target_files_are_read(block: Piece) -> None:
+    groups = read_groups(block.text, str(block))
+    assert all(group.targets and group.labels for group in groups)
+
+
+@_blocks("alerting")
+def test_prometheus_sends_alerts_where_we_take_them(block: Piece) -> None:
+    (manager,) = yaml.safe_load(block.text)["alerting"]["alertmanagers"]
+    prefix, version = manager.get("path_prefix", ""), manager.get("api_version", "v2")
+    assert f"{prefix}/api/{version}/alerts" == ALERTS_PATH
 
 
 @_blocks("promtail")
