@@ -7,6 +7,7 @@ variables for configuration. Where values come from (flags, environment, file, d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
