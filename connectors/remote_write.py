@@ -21,7 +21,6 @@ from typing import Any, cast
 
 import numpy as np
 from google.protobuf.message import DecodeError as ProtobufError
-from msgspec import Raw
 from numpy.typing import NDArray
 
 from connectors import Connector, Decoded, DecodeError
@@ -62,10 +61,10 @@ class _LabelCache:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._used_bytes = 0
-        self._known: dict[bytes, Raw] = {}
+        self._known: dict[bytes, bytes] = {}
         self.get = self._known.get
 
-    def put(self, wire: bytes, labels: Raw) -> None:
+    def put(self, wire: bytes, labels: bytes) -> None:
         self._used_bytes += len(wire) + len(labels) + _CACHE_ENTRY_OVERHEAD_BYTES
         if self._used_bytes > self._limit_bytes:
             self.clear()
@@ -120,7 +119,7 @@ def _shortcut(series: list[bytes], layout: np.dtype[np.void]) -> tuple[Samples, 
     varint = tails["low"].astype(np.int64) | (tails["high"].astype(np.int64) << 32)
     exact = _matches(tails, varint)
     exact[[i for i, known in enumerate(labels) if known is None]] = False
-    samples = Samples(cast("list[Raw]", labels), _varint_times(varint), _values(tails))
+    samples = Samples(cast("list[bytes]", labels), _varint_times(varint), _values(tails))
     if exact.all():
         return samples, []
     return samples.where(exact), [series[i] for i in np.flatnonzero(~exact).tolist()]
@@ -152,7 +151,7 @@ def _values(tails: NDArray[np.void]) -> NDArray[np.float64]:
 def _parse(series: list[bytes]) -> tuple[Samples, dict[str, int]]:
     """The full parser, which also teaches the cache."""
     dropped: Counter[str] = Counter()
-    found: list[Raw] = []
+    found: list[bytes] = []
     t_ms: list[int] = []
     values: list[float] = []
     for wire in series:
@@ -170,16 +169,16 @@ def _parse(series: list[bytes]) -> tuple[Samples, dict[str, int]]:
     return samples, {reason: number for reason, number in dropped.items() if number}
 
 
-def _canonical(series: Any) -> Raw:
+def _canonical(series: Any) -> bytes:
     labels = {label.name: label.value for label in series.labels}
     if len(labels) != len(series.labels):
         raise DecodeError("invalid_labels", f"a label name stands twice in {labels}")
     if "" in labels or not labels.get("__name__"):
         raise DecodeError("invalid_labels", f"a series needs a __name__ and no empty label name, got {labels}")
-    return Raw(label_sets.encode(labels))
+    return label_sets.encode(labels)
 
 
-def _learn(wire: bytes, series: Any, labels: Raw) -> None:
+def _learn(wire: bytes, series: Any, labels: bytes) -> None:
     for layout in (_VALUE_AND_TIME, _TIME_ONLY):
         prefix = wire[: -layout.itemsize]
         try:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
-from msgspec import Raw
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
@@ -49,7 +48,7 @@ class Page:
 
     def __init__(self, target_labels: Mapping[str, str]) -> None:
         self._target_labels = dict(target_labels)
-        self._known: dict[str, Raw] = {}
+        self._known: dict[str, bytes] = {}
 
     def parse(self, body: bytes, content_type: str, at_ms: int) -> Exposition:
         """The samples of a page, at `at_ms` unless they say otherwise; raises `DecodeError`."""
@@ -62,8 +61,8 @@ class Page:
             return _exposition(self._openmetrics(text), at_ms)
         return _exposition(self._text(text), at_ms)
 
-    def _text(self, text: str) -> list[tuple[Raw, float, int | None]]:
-        found: list[tuple[Raw, float, int | None]] = []
+    def _text(self, text: str) -> list[tuple[bytes, float, int | None]]:
+        found: list[tuple[bytes, float, int | None]] = []
         known = self._known.get
         for number, line in enumerate(text.split("\n"), start=1):
             line = line.strip()
@@ -79,7 +78,7 @@ class Page:
                 raise DecodeError("bad_line", f"line {number} of the page, {line[:200]!r}: {error}") from error
         return found
 
-    def _learn(self, start: str) -> Raw:
+    def _learn(self, start: str) -> bytes:
         """Let the library read a line up to its value."""
         samples = [sample for family in text_families(f"{start} 0\n") for sample in family.samples]
         if len(samples) != 1:
@@ -89,8 +88,8 @@ class Page:
         labels = self._known[start] = self._labels(samples[0].name, samples[0].labels)
         return labels
 
-    def _openmetrics(self, text: str) -> list[tuple[Raw, float, int | None]]:
-        found: list[tuple[Raw, float, int | None]] = []
+    def _openmetrics(self, text: str) -> list[tuple[bytes, float, int | None]]:
+        found: list[tuple[bytes, float, int | None]] = []
         try:
             for family in openmetrics_families(text):  # type: ignore[no-untyped-call]  # published without types
                 for sample in family.samples:
@@ -100,7 +99,7 @@ class Page:
             raise DecodeError("bad_page", f"the page is not OpenMetrics: {error!r}") from error
         return found
 
-    def _labels(self, name: str, labels: Mapping[str, str]) -> Raw:
+    def _labels(self, name: str, labels: Mapping[str, str]) -> bytes:
         out = {"__name__": name, **self._target_labels}
         for label, value in labels.items():
             if value == "":
@@ -108,7 +107,7 @@ class Page:
             while label in out:
                 label = f"exported_{label}"
             out[label] = value
-        return Raw(label_sets.encode(out))
+        return label_sets.encode(out)
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def report(
     own = {"up": 1.0 if page else 0.0, "scrape_duration_seconds": duration_s, "scrape_samples_scraped": float(scraped)}
     tracked = page.tracked if page else frozenset[bytes]()
     gone = sorted(previous - tracked)
-    series = [Raw(label_sets.encode({**target_labels, "__name__": name})) for name in own] + [Raw(key) for key in gone]
+    series = [label_sets.encode({**target_labels, "__name__": name}) for name in own] + gone
     values = np.asarray([*own.values(), *[STALE] * len(gone)], np.float64)
     added = Samples(series, np.full(len(series), at_ms, np.int64), values)
     return Report(Samples.concat([page.samples, added]) if page else added, tracked)
@@ -146,7 +145,7 @@ def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded
     return Decoded(Page({}).parse(body, headers.get("Content-Type", ""), received_ms).samples)
 
 
-def _exposition(found: list[tuple[Raw, float, int | None]], at_ms: int) -> Exposition:
+def _exposition(found: list[tuple[bytes, float, int | None]], at_ms: int) -> Exposition:
     series = [labels for labels, _, _ in found]
     t_ms = np.asarray([at_ms if own is None else own for _, _, own in found], np.int64)
     values = np.asarray([value for _, value, _ in found], np.float64)

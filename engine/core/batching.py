@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from msgspec import Raw
 from numpy.typing import NDArray
 
 from engine.core.expression import Times, Values
@@ -38,7 +37,7 @@ class Samples:
     A staleness marker is the value with Prometheus's own NaN bits (0x7ff0000000000002).
     """
 
-    series: list[Raw]
+    series: list[bytes]
     t_ms: Times
     values: Values
 
@@ -58,7 +57,7 @@ class Samples:
         if len(held) == 1:
             return held[0]
         return Samples(
-            [raw for part in held for raw in part.series],
+            [key for part in held for key in part.series],
             np.concatenate([part.t_ms for part in held]) if held else np.empty(0, np.int64),
             np.concatenate([part.values for part in held]) if held else np.empty(0, np.float64),
         )

@@ -42,6 +42,7 @@ from engine.core.messages import Transition
 from engine.core.rules import AlertRule, RuleGroup
 
 NEVER, FOREVER = -(2**62), 2**62
+_EVICTIONS_A_WINDOW = 32
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Group:
         self.kinds = {selector.kind for rule in group.rules for selector in rule.expression.selectors}
         self.watermark_ms = NEVER
         self._next_tick_ms: int | None = None
-        self._evicted_ms = NEVER
+        self._evicted_ms = dict.fromkeys(self.windows, NEVER)
         self.evaluated_ms = snapshot.evaluated_ms if snapshot else NEVER
         kept = snapshot.alerts if snapshot else {}
         self.active: list[dict[str, ActiveAlert]] = [dict(kept.get(rule.key, {})) for rule in group.rules]
@@ -222,11 +223,11 @@ class Group:
         return [removed(self.rules.name, alert, self.evaluated_ms, received_ms) for alert in ended]
 
     def _evict(self) -> None:
-        if self.watermark_ms < self._evicted_ms + 1_000:
-            return
-        self._evicted_ms = self.watermark_ms
         for key, window in self.windows.items():
-            window.evict(self.watermark_ms - self._reach_ms[key])
+            reach_ms = self._reach_ms[key]
+            if self.watermark_ms >= self._evicted_ms[key] + max(1_000, reach_ms // _EVICTIONS_A_WINDOW):
+                self._evicted_ms[key] = self.watermark_ms
+                window.evict(self.watermark_ms - reach_ms)
 
 
 def _elements(vector: Vector) -> Sequence[tuple[Labels, float]]:

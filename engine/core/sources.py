@@ -39,6 +39,7 @@ from engine.core.batching import (
     split_samples,
     split_streams,
 )
+from engine.core.blocks import Packer
 from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch
 from engine.core.window import STALE_BITS
 
@@ -82,7 +83,7 @@ class Stamp(Struct, frozen=True):
     def accepted(self) -> int:
         """How many events the batches carry."""
         return sum(
-            len(batch.series) if isinstance(batch, MetricBatch) else count(batch.streams) for batch in self.batches
+            len(batch.values) if isinstance(batch, MetricBatch) else count(batch.streams) for batch in self.batches
         )
 
 
@@ -130,6 +131,7 @@ class SourceClock:
         self._say_again = False
         self._in_flight: dict[int, int] = {}  # last seq of a stamp -> its oldest event
         self._failed: list[_Failed] = []
+        self._packer = Packer()
 
     @property
     def watermark_ms(self) -> int | None:
@@ -213,7 +215,7 @@ class SourceClock:
         head = (self.source, self._epoch, self._seq, watermark_ms, now_ms)
         if isinstance(piece, Samples):
             values, special = _json_values(piece)
-            return MetricBatch(*head, piece.series, piece.t_ms.tolist(), values, special)
+            return MetricBatch(*head, *self._packer.pack(piece.series, piece.t_ms), values, special)
         return LogBatch(*head, piece) if self.kind == "logs" else MetricBatch(*head)
 
 

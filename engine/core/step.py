@@ -17,12 +17,11 @@ from msgspec import Raw
 from engine.core import labels as label_sets
 from engine.core.expression import LogWindow, Selector, Times
 from engine.core.group import FOREVER, NEVER, Group, GroupSnapshot, RuleFailure, SourceMark, StepConfig, times_ms
+from engine.core.intake import MetricIntake
 from engine.core.labels import Labels
 from engine.core.messages import Batch, LogBatch, LogEntry, MetricBatch, RuleInput, Transition
 from engine.core.rules import RuleGroup
-from engine.core.window import STALE
 
-_SPECIAL = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf, "stale": STALE}
 _CACHE_LIMIT = 500_000
 
 
@@ -55,9 +54,8 @@ class Shard:
         self._marks: dict[str, SourceMark] = {}
         self._kinds: dict[str, str] = {}
         self._seen: dict[str, tuple[int, int]] = {}
-        self._metric_selectors = self._selectors("metrics")
         self._log_selectors = self._selectors("logs")
-        self._series_cache: dict[bytes, tuple[int, ...]] = {}
+        self._intake = MetricIntake(self._selectors("metrics"))
         self._stream_cache: dict[bytes, tuple[Labels, tuple[int, ...]]] = {}
 
     def step(self, message: RuleInput) -> StepResult:
@@ -68,7 +66,7 @@ class Shard:
             result.drop("repeated_batch", 1)
             return result
         if isinstance(batch, MetricBatch):
-            self._add_metrics(batch, result)
+            result.drop("late", self._intake.add(batch))
         else:
             self._add_logs(batch, result)
         self._note(batch)
@@ -127,37 +125,6 @@ class Shard:
                         found.setdefault((position, selector.key), (group, selector))
         return list(found.values())
 
-    def _add_metrics(self, batch: MetricBatch, result: StepResult) -> None:
-        if not batch.series:
-            return
-        series = [bytes(raw) for raw in batch.series]
-        t_ms, values = times_ms(batch.t_ms), _values(batch)
-        rows_of: dict[int, list[int]] = {}
-        cache = self._series_cache
-        for row, key in enumerate(series):
-            wanted = cache.get(key)
-            if wanted is None:
-                wanted = self._match(key)
-            for index in wanted:
-                rows_of.setdefault(index, []).append(row)
-        for index, rows in rows_of.items():
-            group, selector = self._metric_selectors[index]
-            chosen = np.asarray(rows)
-            timely = t_ms[chosen] >= group.admits_from_ms(batch.source)
-            result.drop("late", len(chosen) - int(timely.sum()))
-            chosen = chosen[timely]
-            if len(chosen):
-                group.windows[selector.key].append([series[i] for i in chosen.tolist()], t_ms[chosen], values[chosen])
-            group.matched(batch.source, selector.key, t_ms[chosen])
-
-    def _match(self, key: bytes) -> tuple[int, ...]:
-        if len(self._series_cache) >= _CACHE_LIMIT:
-            self._series_cache.clear()
-        labels = label_sets.decode(key)
-        wanted = tuple(i for i, (_, selector) in enumerate(self._metric_selectors) if selector.matches(labels))
-        self._series_cache[key] = wanted
-        return wanted
-
     def _add_logs(self, batch: LogBatch, result: StepResult) -> None:
         for stream in batch.streams:
             labels, wanted = self._match_stream(stream.labels)
@@ -200,10 +167,3 @@ def _extract(group: Group, selector: Selector, labels: Labels, entries: list[Log
         labels,
     )
     return -(-t_ns // 1_000_000)
-
-
-def _values(batch: MetricBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    values = np.asarray(batch.values, np.float64)
-    for row, text in batch.special.items():
-        values[int(row)] = _SPECIAL[text]
-    return values

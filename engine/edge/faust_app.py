@@ -201,7 +201,7 @@ def open_app(role: str, settings: Settings, bootstrap: str, own: tuple[Telemetry
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=kafka.partitions,
-        producer_compression_type="lz4",
+        producer_compression_type="zstd",
         producer_linger=0,
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from engine.core.messages import Batch, MetricBatch, decode_batch, encode
+from engine.core.messages import Batch, MetricBatch, decode_batch, encode_rule_input
 from engine.core.router import Router
 from engine.core.rules import RuleGroup
 from engine.edge.faust_app import RoleApp, consume, decoded
@@ -22,7 +22,7 @@ def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> None:
         batch: Batch = decoded(decode_batch, event.value)
         messages = router.route(batch)
         await asyncio.gather(
-            *(role.send(RULE_INPUTS.name, str(message.shard).encode(), encode(message)) for message in messages)
+            *(role.send(RULE_INPUTS.name, str(message.shard).encode(), encode_rule_input(message, batch, event.value)) for message in messages)
         )
         kept = max((_size(message.batch) for message in messages), default=0)
         unwanted.inc(max(0, _size(batch) - kept))
@@ -31,4 +31,4 @@ def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> None:
 
 
 def _size(batch: Batch) -> int:
-    return len(batch.series) if isinstance(batch, MetricBatch) else sum(len(s.entries) for s in batch.streams)
+    return len(batch.values) if isinstance(batch, MetricBatch) else sum(len(s.entries) for s in batch.streams)

@@ -1,0 +1,152 @@
+"""How the samples of a batch get into the windows of a shard.
+
+The same series come again and again, most of them in blocks (`core.blocks`). What a block means for this shard is
+worked out when it is first seen: which selectors want which of its series, and in which rows of their windows those
+stand. After that a block costs one look-up, and the samples of all blocks that go into one window are written at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engine.core import labels as label_sets
+from engine.core.blocks import is_block, unpack
+from engine.core.caches import RecentCache
+from engine.core.expression import Selector, Values
+from engine.core.group import Group, times_ms
+from engine.core.messages import MetricBatch
+from engine.core.series import Rows
+from engine.core.window import STALE, MetricWindow
+
+_SPECIAL = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf, "stale": STALE}
+_SERIES_LIMIT, _BLOCK_LIMIT = 500_000, 50_000
+
+
+@dataclass(slots=True)
+class _Part:
+    """The series of a block that one selector wants: `places` in the block, `keys`, and their `rows` in its window."""
+
+    index: int
+    places: Rows
+    keys: Sequence[bytes]
+    rows: Rows
+    version: int = -1
+
+    def rows_in(self, window: MetricWindow) -> Rows:
+        """The rows; looked up again when the window has moved any."""
+        if self.version != window.version:
+            self.rows = window.rows(self.keys)
+            self.keys = window.keys(self.rows)  # the window's own objects: a label set is held once
+            self.version = window.version
+        return self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    count: int
+    parts: tuple[_Part, ...]
+
+
+@dataclass(slots=True)
+class _Picked:
+    """What one selector gets of a batch; `at` are places in the batch's values."""
+
+    parts: list[tuple[_Part, int, int]] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+    t_ms: list[int] = field(default_factory=list)
+
+
+class MetricIntake:
+    """Fills the windows of a shard's metric selectors."""
+
+    def __init__(self, selectors: Iterable[tuple[Group, Selector]]) -> None:
+        self._targets = [(group, selector, _window(group, selector)) for group, selector in selectors]
+        self._series: RecentCache[bytes, tuple[int, ...]] = RecentCache(_SERIES_LIMIT)
+        self._blocks: RecentCache[bytes, _Block] = RecentCache(_BLOCK_LIMIT)
+
+    def add(self, batch: MetricBatch) -> int:
+        """Take a batch; how many samples were kept out as late (counted once for each selector that wanted them).
+
+        Raises `ValueError`, with nothing taken, for a batch whose blocks do not hold as many series as there are values.
+        """
+        picked: dict[int, _Picked] = {}
+        place = 0
+        for raw, t_ms in zip(batch.series, batch.t_ms, strict=True):
+            element = bytes(raw)
+            if is_block(element):
+                block = self._blocks.get(element) or self._learn(element)
+                for part in block.parts:
+                    picked.setdefault(part.index, _Picked()).parts.append((part, place, t_ms))
+                place += block.count
+            else:
+                for index in self._wanted(element):
+                    target = picked.setdefault(index, _Picked())
+                    target.keys.append(element)
+                    target.at.append(place)
+                    target.t_ms.append(t_ms)
+                place += 1
+        if place != len(batch.values):
+            raise ValueError(f"{place} series and {len(batch.values)} values")
+        values = _values(batch)
+        return sum(self._fill(index, chosen, batch.source, values) for index, chosen in picked.items())
+
+    def _fill(self, index: int, picked: _Picked, source: str, values: Values) -> int:
+        """Append what is timely, tell the group about it, and return how many samples were late."""
+        group, selector, window = self._targets[index]
+        from_ms = group.admits_from_ms(source)
+        parts = [one for one in picked.parts if one[2] >= from_ms]
+        single = times_ms(picked.t_ms)
+        timely = np.flatnonzero(single >= from_ms)
+        late = len(single) - len(timely) + sum(len(p.places) for p, _, t_ms in picked.parts if t_ms < from_ms)
+        part_ms = times_ms([t_ms for _, _, t_ms in parts])
+        lengths = [len(part.places) for part, _, _ in parts]
+        at = np.concatenate([times_ms(picked.at)[timely], *(part.places + place for part, place, _ in parts)])
+        if len(at):
+            own = window.rows([picked.keys[i] for i in timely.tolist()])
+            rows = np.concatenate([own, *(part.rows_in(window) for part, _, _ in parts)])
+            t_ms = np.concatenate([single[timely], np.repeat(part_ms, lengths)])
+            if len(own) and parts:  # in the order of the batch: of two samples of one series and time the first counts
+                order = np.argsort(at)
+                at, rows, t_ms = at[order], rows[order], t_ms[order]
+            window.append_rows(rows, t_ms, values[at])
+        group.matched(source, selector.key, np.concatenate([single[timely], part_ms]))
+        return late
+
+    def _wanted(self, key: bytes) -> tuple[int, ...]:
+        wanted = self._series.get(key)
+        if wanted is None:
+            labels = label_sets.decode(key)
+            wanted = tuple(i for i, (_, selector, _) in enumerate(self._targets) if selector.matches(labels))
+            self._series.put(key, wanted)
+        return wanted
+
+    def _learn(self, element: bytes) -> _Block:
+        labels = unpack(element)
+        keys = [label_sets.encode(one) for one in labels]
+        parts = []
+        for index, (_, selector, _) in enumerate(self._targets):
+            places = [place for place, one in enumerate(labels) if selector.matches(one)]
+            if places:
+                chosen = np.array(places, np.intp)
+                parts.append(_Part(index, chosen, [keys[place] for place in places], chosen))
+        block = _Block(len(labels), tuple(parts))
+        self._blocks.put(element, block)
+        return block
+
+
+def _window(group: Group, selector: Selector) -> MetricWindow:
+    window = group.windows[selector.key]
+    if not isinstance(window, MetricWindow):
+        raise TypeError(f"metric selector {selector.key} has a window that takes no metrics")
+    return window
+
+
+def _values(batch: MetricBatch) -> Values:
+    values = np.asarray(batch.values, np.float64)
+    for row, text in batch.special.items():
+        values[int(row)] = _SPECIAL[text]
+    return values
