@@ -47,6 +47,7 @@ async def open_sender(settings: KafkaSettings, bootstrap: str) -> AsyncIterator[
         acks="all",
         compression_type="zstd",
         max_request_size=MAX_MESSAGE_BYTES,
+        max_batch_size=MAX_MESSAGE_BYTES,
         **client_options(settings),
     )
     await producer.start()
