@@ -7,6 +7,7 @@ stand. After that a block costs one look-up, and the samples of all blocks that 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -59,6 +60,17 @@ class _Picked:
     at: list[int] = field(default_factory=list)
     t_ms: list[int] = field(default_factory=list)
 
+    def drop_before(self, from_ms: int) -> int:
+        """Leave out what is older; how many samples that were."""
+        if min(self.t_ms, default=from_ms) >= from_ms and all(t_ms >= from_ms for _, _, t_ms in self.parts):
+            return 0
+        before = len(self.t_ms) + sum(len(part.places) for part, _, _ in self.parts)
+        self.parts = [one for one in self.parts if one[2] >= from_ms]
+        kept = [i for i, t_ms in enumerate(self.t_ms) if t_ms >= from_ms]
+        self.keys, self.at = [self.keys[i] for i in kept], [self.at[i] for i in kept]
+        self.t_ms = [self.t_ms[i] for i in kept]
+        return before - len(kept) - sum(len(part.places) for part, _, _ in self.parts)
+
 
 class MetricIntake:
     """Fills the windows of a shard's metric selectors."""
@@ -73,18 +85,18 @@ class MetricIntake:
 
         Raises `ValueError`, with nothing taken, for a batch whose blocks do not hold as many series as there are values.
         """
-        picked: dict[int, _Picked] = {}
+        picked: defaultdict[int, _Picked] = defaultdict(_Picked)
         place = 0
         for raw, t_ms in zip(batch.series, batch.t_ms, strict=True):
             element = bytes(raw)
             if is_block(element):
                 block = self._blocks.get(element) or self._learn(element)
                 for part in block.parts:
-                    picked.setdefault(part.index, _Picked()).parts.append((part, place, t_ms))
+                    picked[part.index].parts.append((part, place, t_ms))
                 place += block.count
             else:
                 for index in self._wanted(element):
-                    target = picked.setdefault(index, _Picked())
+                    target = picked[index]
                     target.keys.append(element)
                     target.at.append(place)
                     target.t_ms.append(t_ms)
@@ -97,23 +109,21 @@ class MetricIntake:
     def _fill(self, index: int, picked: _Picked, source: str, values: Values) -> int:
         """Append what is timely, tell the group about it, and return how many samples were late."""
         group, selector, window = self._targets[index]
-        from_ms = group.admits_from_ms(source)
-        parts = [one for one in picked.parts if one[2] >= from_ms]
-        single = times_ms(picked.t_ms)
-        timely = np.flatnonzero(single >= from_ms)
-        late = len(single) - len(timely) + sum(len(p.places) for p, _, t_ms in picked.parts if t_ms < from_ms)
-        part_ms = times_ms([t_ms for _, _, t_ms in parts])
-        lengths = [len(part.places) for part, _, _ in parts]
-        at = np.concatenate([times_ms(picked.at)[timely], *(part.places + place for part, place, _ in parts)])
-        if len(at):
-            own = window.rows([picked.keys[i] for i in timely.tolist()])
-            rows = np.concatenate([own, *(part.rows_in(window) for part, _, _ in parts)])
-            t_ms = np.concatenate([single[timely], np.repeat(part_ms, lengths)])
-            if len(own) and parts:  # in the order of the batch: of two samples of one series and time the first counts
+        late = picked.drop_before(group.admits_from_ms(source))
+        places = [part.places for part, _, _ in picked.parts]
+        starts = times_ms([place for _, place, _ in picked.parts])
+        part_ms, single_ms = times_ms([t_ms for _, _, t_ms in picked.parts]), times_ms(picked.t_ms)
+        if places or picked.at:
+            lengths = list(map(len, places))
+            at = np.concatenate([times_ms(picked.at), *places])
+            at[len(picked.at) :] += np.repeat(starts, lengths)
+            rows = np.concatenate([window.rows(picked.keys), *(part.rows_in(window) for part, _, _ in picked.parts)])
+            t_ms = np.concatenate([single_ms, np.repeat(part_ms, lengths)])
+            if picked.at and places:  # in the batch's order: of two samples of one series and time the first counts
                 order = np.argsort(at)
                 at, rows, t_ms = at[order], rows[order], t_ms[order]
             window.append_rows(rows, t_ms, values[at])
-        group.matched(source, selector.key, np.concatenate([single[timely], part_ms]))
+        group.matched(source, selector.key, np.concatenate([single_ms, part_ms]))
         return late
 
     def _wanted(self, key: bytes) -> tuple[int, ...]:

@@ -81,6 +81,24 @@ class Columns:
             high = np.where(open_ & ~right, middle, high)
         return low
 
+    def extend(self, rows: Rows, times: Times, values: Values) -> bool:
+        """Add one sample to each of these (distinct) rows if all are newer than what their rows hold; else nothing."""
+        end = self.end.take(rows)
+        if int(end.max()) >= self.times.shape[1]:
+            self._reserve(rows, np.ones(len(rows), dtype=np.intp))
+            end = self.end.take(rows)
+        at = rows * self.times.shape[1] + end
+        flat_times, flat_values = self.times.reshape(-1), self.values.reshape(-1)
+        has = end > self.begin.take(rows)
+        if not ((flat_times.take(at - 1) < times) | ~has).all():
+            return False
+        fell = has & (flat_values.take(at - 1) > values)
+        flat_times[at], flat_values[at] = times, values
+        self.end[rows] = end + 1
+        if fell.any():
+            self.drop_ms[rows[fell]] = np.maximum(self.drop_ms[rows[fell]], times[fell])
+        return True
+
     def append(self, rows: Rows, times: Times, values: Values) -> None:
         """Add samples that are newer than what their rows hold; several of one row stand together, ascending."""
         new_run = np.ones(len(rows), dtype=np.bool_)
@@ -203,6 +221,7 @@ class MetricWindow:
         self._samples = Columns()
         self._stale = Columns()
         self._any_stale = False
+        self._mark = np.zeros(0, dtype=np.int32)
         self.version = 0
         """Grows when rows that `rows` has named become those of other series."""
 
@@ -225,17 +244,26 @@ class MetricWindow:
 
     def append_rows(self, rows: Rows, times: Times, values: Values) -> None:
         """As `append`, with the `rows` that the series have; at least one sample."""
-        if np.bincount(rows).max() > 1:
+        if len(rows) > 1 and not self._are_distinct(rows):
             order = np.lexsort((times, rows))
             again = np.zeros(len(rows), dtype=np.bool_)
             again[1:] = (np.diff(rows[order]) == 0) & (np.diff(times[order]) == 0)
             order = order[~again]
             rows, times, values = rows[order], times[order], values[order]
+        elif not self._any_stale and not np.isnan(values).any() and self._samples.extend(rows, times, values):
+            return
         stale = is_stale(values)
         if stale.any() or self._any_stale:
             self._append_with_stale(rows, times, values, stale)
         else:
             _add(self._samples, rows, times, values)
+
+    def _are_distinct(self, rows: Rows) -> bool:
+        if len(self._mark) != len(self._samples.begin):
+            self._mark = np.zeros(len(self._samples.begin), dtype=np.int32)
+        own = np.arange(len(rows), dtype=np.int32)
+        self._mark[rows] = own
+        return bool((self._mark.take(rows) == own).all())
 
     def _append_with_stale(self, rows: Rows, times: Times, values: Values, stale: Mask) -> None:
         self._any_stale = True
