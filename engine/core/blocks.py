@@ -7,20 +7,20 @@ the labels that all have in common, then a column for each of the others ("" whe
 
 That is a third of the bytes. More important, a block is the same bytes each time, so that whoever reads it looks up
 one key for all its series and decodes nothing. Hence a block must not depend on how a request happened to be cut:
-it ends behind a series whose hash says so (one in 32), or where the time changes. Runs that a request cut off in the
-middle differ from scrape to scrape; a run becomes a block when it is seen for the second time, else its series stand
-one by one.
+it ends behind a series whose checksum says so (one in 32), or where the time changes. Runs
+that a request cut off in the middle differ from scrape to scrape; a run becomes a block when it is seen for the second
+time, else its series stand one by one.
 """
 
 from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
-from msgspec import Raw
+from numpy.typing import NDArray
 
 from engine.core import labels as label_sets
 from engine.core.caches import RecentCache
@@ -28,9 +28,11 @@ from engine.core.expression import Times
 from engine.core.labels import Labels
 from engine.core.series import Rows
 
-_LENGTH = 32
-_FEWEST = 3
-_SERIES_LIMIT, _BLOCK_LIMIT = 1_000_000, 100_000
+_LENGTH, _FEWEST, _MOST = 32, 3, 250
+_LONGEST_BYTES = 2_000
+_BLOCK_LIMIT = 50_000
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # an odd number without a pattern spreads a checksum over all bits
+_EVERY = np.uint64(2**64 // _LENGTH)
 _SEEN_ONCE, _NOT_WORTH_IT = b"", b"-"
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -62,62 +64,60 @@ def share(labels: Labels) -> Labels:
     return {sys.intern(name): sys.intern(value) for name, value in labels.items()}
 
 
-class Packer:
-    """Writes the samples of one source in blocks; remembers the runs that it has seen."""
+class Runs:
+    """Cuts series into runs that do not depend on how a request was cut, and remembers the blocks of those seen before."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[bytes, int] = {}
-        self._ends = bytearray()
-        self._blocks: RecentCache[bytes, bytes] = RecentCache(_BLOCK_LIMIT)
+    def __init__(self, limit: int = _BLOCK_LIMIT) -> None:
+        self._blocks: RecentCache[bytes, bytes] = RecentCache(limit)
 
-    def pack(self, series: Sequence[bytes], t_ms: Times) -> tuple[list[Raw], list[int]]:
-        """The elements of `MetricBatch.series` for such samples, and the time of each element."""
-        if not len(series):
-            return [], []
-        numbers = self._number(series)
-        last = np.frombuffer(self._ends, np.bool_)[numbers]
+    @staticmethod
+    def stops(keys: Sequence[bytes], t_ms: Times) -> list[int]:
+        """Behind which series, named by `keys`, runs end; at least one."""
+        checksums = np.fromiter(map(zlib.adler32, keys), np.uint64, len(keys))
+        last = checksums * _SPREAD < _EVERY
         last[:-1] |= t_ms[1:] != t_ms[:-1]
         last[-1] = True
-        stops = np.flatnonzero(last) + 1
-        elements: list[Raw] = []
-        times: list[int] = []
-        start = 0
-        for stop, at_ms in zip(stops.tolist(), t_ms[stops - 1].tolist(), strict=True):
-            block = self._block(numbers[start:stop], series[start:stop]) if stop - start >= _FEWEST else b""
-            if block:
-                elements.append(Raw(block))
-                times.append(at_ms)
-            else:
-                elements += map(Raw, series[start:stop])
-                times += [at_ms] * (stop - start)
-            start = stop
-        return elements, times
+        stops: list[int] = (np.flatnonzero(last) + 1).tolist()
+        return stops
 
-    def _number(self, series: Sequence[bytes]) -> Rows:
-        found = list(map(self._numbers.get, series))
-        if None in found:
-            if len(self._numbers) + len(series) > _SERIES_LIMIT:
-                self._numbers.clear()
-                self._ends.clear()
-                self._blocks.clear()
-            found = [self._numbers.setdefault(key, len(self._numbers)) for key in series]
-            fresh = list(self._numbers)[len(self._ends) :]
-            self._ends += bytes(zlib.crc32(key) % _LENGTH == 0 for key in fresh)
-        return np.array(found, dtype=np.intp)
+    def block(self, keys: Sequence[bytes], label_bytes: Callable[[], Sequence[bytes] | None]) -> bytes:
+        """The block of a run that `keys` name, one each series; empty if its series are to stand one by one.
 
-    def _block(self, numbers: Rows, series: Sequence[bytes]) -> bytes:
-        """The block of this run, empty if it is not to be one."""
-        key = numbers.astype(np.int32).tobytes()
+        `label_bytes` gives the label sets, and is asked when the run comes for the second time; None: not known yet.
+        """
+        if not _FEWEST <= len(keys) <= _MOST:
+            return b""
+        # The lengths, too: else two runs could be the same bytes cut differently.
+        key = b"".join([*keys, np.fromiter(map(len, keys), np.int32, len(keys)).tobytes()])
         known = self._blocks.get(key)
         if known is None:
-            self._blocks.put(key, _SEEN_ONCE)
-            return b""
-        if known == _SEEN_ONCE:
+            known = _SEEN_ONCE
+            self._blocks.put(key, known)
+        elif known == _SEEN_ONCE and (series := label_bytes()) is not None:
             known = _written([label_sets.decode(one) for one in series])
-            if len(known) >= sum(map(len, series)):  # labels that hardly any series has
+            if max(map(len, series)) > _LONGEST_BYTES or len(known) >= sum(map(len, series)):
                 known = _NOT_WORTH_IT
             self._blocks.put(key, known)
         return b"" if known == _NOT_WORTH_IT else known
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._blocks.clear()
+
+    def pack(self, series: Sequence[bytes], t_ms: Times) -> tuple[list[bytes], Rows]:
+        """Blocks and single label sets in place of label sets, and where in `series` each of them ends."""
+        entries: list[bytes] = []
+        ends: list[int] = []
+        if not series:
+            return entries, np.zeros(0, np.intp)
+        start = 0
+        for stop in self.stops(series, t_ms):
+            own = series[start:stop]
+            block = self.block(own, lambda own=own: own)  # type: ignore[misc]
+            entries += [block] if block else own
+            ends += [stop] if block else range(start + 1, stop + 1)
+            start = stop
+        return entries, np.array(ends, np.intp)
 
 
 def _written(labels: Sequence[Labels]) -> bytes:
