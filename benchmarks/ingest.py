@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +182,9 @@ def sentinel(folder: Path, kafka_url: str, kafka: dict[str, psutil.Process]) -> 
                 "log": {"level": "warning"},
                 "kafka": {"url": kafka_url, "topic_prefix": "bench-"},
                 "http": {"listen": pages[role].removeprefix("http://")},
+                "connectors": {
+                    "remote_write": {"lateness_ms": INTERVAL_MS}
+                },  # shards are not in step in the first round
                 "rules": {"paths": [str(folder / "rules")], "eager_per_s": 0},
             }
             file = folder / f"{role}.yml"
@@ -222,16 +224,16 @@ def measure_prometheus(given: argparse.Namespace) -> Run:
 def show(runs: dict[str, Run], series: int) -> None:
     """Print the table."""
     rival = runs.get("Prometheus")
-    table = Table("", "samples per CPU-s", "times", "CPU us/sample by process", "bytes/series by process", "all", "times")
+    table = Table(
+        "", "samples per CPU-s", "times", "CPU us/sample by process", "bytes/series by process", "all", "times"
+    )
     for name, run in runs.items():
         cpu = ", ".join(f"{part} {s / run.samples * 1e6:.2f}" for part, s in run.cpu_s.items())
         memory = ", ".join(f"{part} {grown // series:,}" for part, grown in run.grown_bytes.items())
         total = sum(run.grown_bytes.values())
         against = total / sum(rival.grown_bytes.values()) if rival else float("nan")
         faster = run.rate / rival.rate if rival else float("nan")
-        table.add_row(
-            name, f"{run.rate:,.0f}", f"{faster:.1f}", cpu, memory, f"{total // series:,}", f"{against:.2f}"
-        )
+        table.add_row(name, f"{run.rate:,.0f}", f"{faster:.1f}", cpu, memory, f"{total // series:,}", f"{against:.2f}")
     Console(width=140).print(table)
     for name, run in runs.items():
         print(f"{name}: {run.samples:,} samples in {run.wall_s:.1f} s. {run.note}")

@@ -142,9 +142,7 @@ def _shortcut(series: list[bytes]) -> tuple[Samples, list[bytes]]:
     return samples, rest + [series[i] for i in unknown]
 
 
-def _look_up(
-    wires: list[bytes], t_ms: Times, values: Values
-) -> tuple[Samples, list[int]]:
+def _look_up(wires: list[bytes], t_ms: Times, values: Values) -> tuple[Samples, list[int]]:
     """The samples of series by the wire bytes of their labels; and the numbers of those that are not known."""
     entries: list[bytes] = []
     stops: list[int] = []

@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.core import labels as label_sets
 from engine.core.caches import RecentCache

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.core.expression import Presence, Times, Values
 from engine.core.blocks import share
+from engine.core.expression import Presence, Times, Values
 from engine.core.labels import Labels, decode
 from engine.core.series import Mask, Rows, SeriesSet
 

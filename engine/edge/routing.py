@@ -22,7 +22,10 @@ def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> None:
         batch: Batch = decoded(decode_batch, event.value)
         messages = router.route(batch)
         await asyncio.gather(
-            *(role.send(RULE_INPUTS.name, str(message.shard).encode(), encode_rule_input(message, batch, event.value)) for message in messages)
+            *(
+                role.send(RULE_INPUTS.name, str(message.shard).encode(), encode_rule_input(message, batch, event.value))
+                for message in messages
+            )
         )
         kept = max((_size(message.batch) for message in messages), default=0)
         unwanted.inc(max(0, _size(batch) - kept))
