@@ -146,7 +146,7 @@ class Fleet:
 
 
 def write_request(wire: list[bytes], times: Integers, values: Floats) -> bytes:
-    """The compressed body of a remote-write request: `times[i]`, `values[i]` are the samples of the labels `wire[i]`."""
+    """The compressed body of a remote-write request: `times[i]`, `values[i]` are the samples of `wire[i]`."""
     samples = np.zeros(times.shape, _SAMPLE)
     samples["head"], samples["value_tag"], samples["time_tag"] = 0x1012, 0x09, 0x10
     samples["value"] = values

@@ -224,9 +224,7 @@ def measure_prometheus(given: argparse.Namespace) -> Run:
 def show(runs: dict[str, Run], series: int) -> None:
     """Print the table."""
     rival = runs.get("Prometheus")
-    table = Table(
-        "", "samples per CPU-s", "times", "CPU us/sample by process", "bytes/series by process", "all", "times"
-    )
+    table = Table("", "samples per CPU-s", "times", "CPU us/sample", "bytes/series", "all", "times")
     for name, run in runs.items():
         cpu = ", ".join(f"{part} {s / run.samples * 1e6:.2f}" for part, s in run.cpu_s.items())
         memory = ", ".join(f"{part} {grown // series:,}" for part, grown in run.grown_bytes.items())

@@ -8,8 +8,8 @@ end with the sample, whose layout is fixed (times between 1971 and 2109 take six
 
 So `timeseries` is declared as bytes; values and times of the whole request are decoded by one numpy view; and what
 stands before the samples is looked up: for runs of series that come again, all at once (`core.blocks`), else one by
-one in a cache of label sets. Bytes come into the cache only after the full parser read them as labels and nothing else,
-and a run becomes known only when all its series are, which makes the shortcut exact. Anything else takes the full parser.
+one in a cache of label sets. Bytes come into the cache only after the full parser read them as labels and nothing
+else, and a run only when all its series are there, which makes the shortcut exact. Anything else takes the full parser.
 
 Specification: https://prometheus.io/docs/specs/prw/remote_write_spec/
 """
@@ -30,6 +30,7 @@ from engine.core import blocks
 from engine.core import labels as label_sets
 from engine.core.batching import Samples
 from engine.core.expression import Times, Values
+from engine.core.series import Rows
 from engine.core.sources import SourceTiming
 
 _TIME_SERIES = [
@@ -137,7 +138,8 @@ def _shortcut(series: list[bytes]) -> tuple[Samples, list[bytes]]:
     if not series:
         return Samples.concat([]), rest
     values = np.where(valued, ends["value"], 0.0)
-    wires = [wire[:-size] for wire, size in zip(series, np.where(valued, _WITH_VALUE, _WITHOUT_VALUE).tolist())]
+    sizes = np.where(valued, _WITH_VALUE, _WITHOUT_VALUE).tolist()
+    wires = [wire[:-size] for wire, size in zip(series, sizes, strict=True)]
     samples, unknown = _look_up(wires, _varint_times(varint), values)
     return samples, rest + [series[i] for i in unknown]
 
@@ -169,7 +171,7 @@ def _look_up(wires: list[bytes], t_ms: Times, values: Values) -> tuple[Samples, 
         kept[unknown] = False
         values = values[kept]
         stops = np.cumsum(kept)[np.array(stops, np.intp) - 1].tolist()
-    counts = np.diff(np.array(stops, np.intp), prepend=0)
+    counts: Rows = np.diff(np.array([0, *stops], np.intp))
     return Samples(entries, times, values, counts), unknown
 
 

@@ -119,11 +119,9 @@ def split_samples(
     start, total = 0, len(samples.series)
     while start < total:
         sent_bytes, sent_events = (int(ends[start - 1]), int(events[start - 1])) if start else (0, 0)
-        stop = min(
-            np.searchsorted(column, limit, side="right")
-            for column, limit in ((ends, sent_bytes + max_bytes), (events, sent_events + max_events))
-        )
-        stop = max(int(stop), start + 1)
+        by_bytes = int(np.searchsorted(ends, sent_bytes + max_bytes, side="right"))
+        by_events = int(np.searchsorted(events, sent_events + max_events, side="right"))
+        stop = max(min(by_bytes, by_events), start + 1)
         yield samples.part(start, stop)
         start = stop
 

@@ -64,7 +64,7 @@ def share(labels: Labels) -> Labels:
 
 
 class Runs:
-    """Cuts series into runs that do not depend on how a request was cut, and remembers the blocks of those seen before."""
+    """Cuts series into runs, whatever requests they came in, and remembers the blocks of those seen before."""
 
     def __init__(self, limit: int = _BLOCK_LIMIT) -> None:
         self._blocks: RecentCache[bytes, bytes] = RecentCache(limit)

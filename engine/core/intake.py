@@ -83,7 +83,7 @@ class MetricIntake:
     def add(self, batch: MetricBatch) -> int:
         """Take a batch; how many samples were kept out as late (counted once for each selector that wanted them).
 
-        Raises `ValueError`, with nothing taken, for a batch whose blocks do not hold as many series as there are values.
+        Raises `ValueError`, with nothing taken, for a batch whose blocks do not hold as many series as it has values.
         """
         picked: defaultdict[int, _Picked] = defaultdict(_Picked)
         place = 0

@@ -9,7 +9,7 @@ from typing import Any
 from engine.core.messages import Batch, MetricBatch, decode_batch, encode_rule_input
 from engine.core.router import Router
 from engine.core.rules import RuleGroup
-from engine.edge.faust_app import RoleApp, consume, decoded
+from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded
 from engine.flow import LOGS, METRICS, RULE_INPUTS
 
 
@@ -20,10 +20,17 @@ def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> None:
 
     async def handle(event: Any) -> None:
         batch: Batch = decoded(decode_batch, event.value)
-        messages = router.route(batch)
+        try:
+            messages = router.route(batch)
+        except ValueError as error:
+            raise PoisonError(f"cannot be routed: {error}") from error
         await asyncio.gather(
             *(
-                role.send(RULE_INPUTS.name, str(message.shard).encode(), encode_rule_input(message, batch, event.value))
+                role.send(
+                    RULE_INPUTS.name,
+                    str(message.shard).encode(),
+                    encode_rule_input(message, batch, event.value),
+                )
                 for message in messages
             )
         )
