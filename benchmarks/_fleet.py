@@ -21,7 +21,7 @@ from engine.core.messages import MetricBatch
 JOBS = ("bridge", "cart", "checkout", "gateway", "ledger", "mailer", "orders", "search", "stock", "users")
 BOUNDS = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf")
 CODES = ("200", "404", "500", "503")
-HANDLERS, POOLS, SERIES_A_POD = 10, 38, 200
+HANDLERS, POOLS, SERIES_A_POD = 10, 39, 200
 
 HEADERS = {
     "Content-Type": "application/x-protobuf",
@@ -77,7 +77,6 @@ def _pod_labels(pod: int) -> Iterator[dict[str, str]]:
     for number in range(POOLS):
         yield {"__name__": "db_pool_connections", **common, "pool": f"pool-{number}"}
     yield {"__name__": "process_resident_memory_bytes", **common}
-    yield {"__name__": "process_open_fds", **common}
 
 
 class Fleet:
@@ -172,10 +171,10 @@ def _steps() -> Floats:
     """What the series of a pod gain from scrape to scrape: buckets are cumulative, gauges gain nothing."""
     buckets = np.tile(np.arange(1, len(BOUNDS) + 1), HANDLERS)
     counters = np.tile([90, 5, 1, 1], HANDLERS)
-    return np.concatenate([buckets, counters, np.zeros(POOLS + 2)]).astype(np.float64)
+    return np.concatenate([buckets, counters, np.zeros(POOLS + 1)]).astype(np.float64)
 
 
 def _swings() -> Floats:
     """How far the gauges of a pod swing; 0 for counters."""
     counters = HANDLERS * (len(BOUNDS) + len(CODES))
-    return np.concatenate([np.zeros(counters), np.full(POOLS, 100.0), [2e9, 1e3]])
+    return np.concatenate([np.zeros(counters), np.full(POOLS, 100.0), [2e9]])

@@ -36,7 +36,7 @@ from rich.table import Table
 from benchmarks._fleet import HEADERS, SERIES_A_POD, Fleet, rule_file, write_request
 
 ROLES = ("connectors", "router", "evaluator")
-SHARDS, WARM_UP_ROUNDS, INTERVAL_MS = 4, 3, 15_000
+WARM_UP_ROUNDS, INTERVAL_MS = 3, 15_000
 BEHIND_MS = 20 * 3_600_000
 
 
@@ -56,12 +56,12 @@ class Run:
         return self.samples / sum(self.cpu_s.values())
 
 
-def bodies(fleet: Fleet, shard: int, scrape: int, per_request: int) -> Iterator[bytes]:
-    """The requests of one shard of a sending Prometheus for one scrape."""
-    own = np.flatnonzero(np.arange(len(fleet)) // SERIES_A_POD % SHARDS == shard)
+def bodies(fleet: Fleet, shard: tuple[int, int], scrape: int, per_request: int) -> Iterator[bytes]:
+    """The requests for one scrape of one shard (number, of how many) of a sending Prometheus."""
+    own = np.flatnonzero(np.arange(len(fleet)) // SERIES_A_POD % shard[1] == shard[0])
     wire = [fleet.wire[row] for row in own.tolist()]
     times, values = fleet.times_ms(scrape)[own, None], fleet.values(scrape)[own, None]
-    start, deadline = 0, int(np.random.default_rng((shard, scrape)).integers(1, len(wire)))
+    start, deadline = 0, int(np.random.default_rng((shard[0], scrape)).integers(1, len(wire)))
     while start < len(wire):
         stop = min(start + per_request, len(wire))
         stop = deadline if start < deadline < stop else stop
@@ -69,18 +69,18 @@ def bodies(fleet: Fleet, shard: int, scrape: int, per_request: int) -> Iterator[
         start = stop
 
 
-async def push(url: str, fleet: Fleet, rounds: range, per_request: int) -> None:
+async def push(url: str, fleet: Fleet, rounds: range, given: argparse.Namespace) -> None:
     """Send rounds as fast as they are taken, every shard in order; a round begins when the one before is taken."""
 
     async def one(session: aiohttp.ClientSession, shard: int, scrape: int) -> None:
-        for body in bodies(fleet, shard, scrape, per_request):
+        for body in bodies(fleet, (shard, given.shards), scrape, given.per_request):
             async with session.post(url, data=body) as answer:
                 if answer.status >= 300:
                     raise SystemExit(f"{url} answers {answer.status}: {(await answer.text())[:500]}")
 
     async with aiohttp.ClientSession(headers=HEADERS) as session:
         for scrape in rounds:
-            await asyncio.gather(*(one(session, shard, scrape) for shard in range(SHARDS)))
+            await asyncio.gather(*(one(session, shard, scrape) for shard in range(given.shards)))
 
 
 def cpu_s(process: psutil.Process) -> float:
@@ -145,12 +145,12 @@ def measure(target: Target, given: argparse.Namespace) -> Run:
     fleet = Fleet(given.series, start_ms, INTERVAL_MS)
     assert fleet.wire
     rss = {name: process.memory_info().rss for name, process in target.processes.items()}
-    asyncio.run(push(target.url, fleet, range(WARM_UP_ROUNDS), given.per_request))
+    asyncio.run(push(target.url, fleet, range(WARM_UP_ROUNDS), given))
     target.settle()
     everyone = target.processes | target.uncounted
     before = {name: cpu_s(process) for name, process in everyone.items()}
     started = time.monotonic()
-    asyncio.run(push(target.url, fleet, range(WARM_UP_ROUNDS, WARM_UP_ROUNDS + given.rounds), given.per_request))
+    asyncio.run(push(target.url, fleet, range(WARM_UP_ROUNDS, WARM_UP_ROUNDS + given.rounds), given))
     target.settle()
     wall_s = time.monotonic() - started
     spent = {name: cpu_s(process) - before[name] for name, process in everyone.items()}
@@ -182,9 +182,7 @@ def sentinel(folder: Path, kafka_url: str, kafka: dict[str, psutil.Process]) -> 
                 "log": {"level": "warning"},
                 "kafka": {"url": kafka_url, "topic_prefix": "bench-"},
                 "http": {"listen": pages[role].removeprefix("http://")},
-                "connectors": {
-                    "remote_write": {"lateness_ms": INTERVAL_MS}
-                },  # shards are not in step in the first round
+                "connectors": {},  # shards are not in step in the first round
                 "rules": {"paths": [str(folder / "rules")], "eager_per_s": 0},
             }
             file = folder / f"{role}.yml"
@@ -243,6 +241,7 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=40, help="scrapes that are sent and measured")
     parser.add_argument("--per-request", type=int, default=2_000, help="most samples a request")
+    parser.add_argument("--shards", type=int, default=4, help="connections that send at once")
     parser.add_argument("--only", choices=("sentinel", "prometheus"))
     given = parser.parse_args()
     import pytest

@@ -30,7 +30,6 @@ from engine.core import blocks
 from engine.core import labels as label_sets
 from engine.core.batching import Samples
 from engine.core.expression import Times, Values
-from engine.core.series import Rows
 from engine.core.sources import SourceTiming
 
 _TIME_SERIES = [
@@ -171,7 +170,8 @@ def _look_up(wires: list[bytes], t_ms: Times, values: Values) -> tuple[Samples, 
         kept[unknown] = False
         values = values[kept]
         stops = np.cumsum(kept)[np.array(stops, np.intp) - 1].tolist()
-    counts: Rows = np.diff(np.array([0, *stops], np.intp))
+    ends = np.array(stops, np.intp)
+    counts = ends - np.array([0, *stops[:-1]], np.intp)[: len(stops)]
     return Samples(entries, times, values, counts), unknown
 
 

@@ -40,9 +40,10 @@ def by_shard(groups: Iterable[RuleGroup], shards: int) -> dict[int, list[RuleGro
 
 
 class _Known(Struct, frozen=True):
-    """A block of series: how many, and which of them each shard wants; None stands for all."""
+    """A block of series: how many, how many of them no shard wants, and which each shard gets (None: all)."""
 
     count: int
+    unwanted: int
     labels: tuple[bytes, ...]
     wanted: dict[int, tuple[int, ...] | None]
 
@@ -73,6 +74,8 @@ class Router:
         self._blocks: RecentCache[bytes, _Known] = RecentCache(_CACHE_LIMIT // 10)
         self._series_cache: RecentCache[bytes, tuple[int, ...]] = RecentCache(_CACHE_LIMIT)
         self._stream_cache: RecentCache[bytes, tuple[int, ...]] = RecentCache(_CACHE_LIMIT)
+        self.unwanted = 0
+        """How many samples and lines so far no rule asked for."""
 
     def route(self, batch: Batch) -> list[RuleInput]:
         """One message for every shard that reads this kind of event, in shard order.
@@ -90,11 +93,14 @@ class Router:
         for raw, t_ms in zip(batch.series, batch.t_ms, strict=True):
             element = bytes(raw)
             if not is_block(element):
-                for shard in _wanted(element, self._metrics, self._series_cache):
+                wanted = _wanted(element, self._metrics, self._series_cache)
+                for shard in wanted:
                     picks[shard].take((raw,), t_ms, (row,))
+                self.unwanted += not wanted
                 row += 1
                 continue
             block = self._blocks.get(element) or self._learn(element)
+            self.unwanted += block.unwanted
             for shard, rows in block.wanted.items():
                 if rows is None:
                     picks[shard].take((raw,), t_ms, range(row, row + block.count))
@@ -114,15 +120,18 @@ class Router:
         # A block of which a shard wants the greater part goes to it whole: that is cheaper than taking it apart.
         wanted = {shard: None if len(rows) * 2 > len(labels) else tuple(rows) for shard, rows in found.items()}
         in_part = any(rows is not None for rows in wanted.values())
-        known = _Known(len(labels), tuple(labels) if in_part else (), wanted)
+        unwanted = len(labels) - len({i for rows in found.values() for i in rows})
+        known = _Known(len(labels), unwanted, tuple(labels) if in_part else (), wanted)
         self._blocks.put(element, known)
         return known
 
     def _route_logs(self, batch: LogBatch) -> list[RuleInput]:
         streams: dict[int, list[LogStream]] = {shard: [] for shard in self._logs}
         for stream in batch.streams:
-            for shard in _wanted(bytes(stream.labels), self._logs, self._stream_cache):
+            wanted = _wanted(bytes(stream.labels), self._logs, self._stream_cache)
+            for shard in wanted:
                 streams[shard].append(stream)
+            self.unwanted += 0 if wanted else len(stream.entries)
         return [RuleInput(shard, msgspec.structs.replace(batch, streams=chosen)) for shard, chosen in streams.items()]
 
 

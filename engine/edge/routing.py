@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from engine.core.messages import Batch, MetricBatch, decode_batch, encode_rule_input
+from engine.core.messages import Batch, decode_batch, encode_rule_input
 from engine.core.router import Router
 from engine.core.rules import RuleGroup
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded
@@ -20,10 +20,12 @@ def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> None:
 
     async def handle(event: Any) -> None:
         batch: Batch = decoded(decode_batch, event.value)
+        before = router.unwanted
         try:
             messages = router.route(batch)
         except ValueError as error:
             raise PoisonError(f"cannot be routed: {error}") from error
+        unwanted.inc(router.unwanted - before)
         await asyncio.gather(
             *(
                 role.send(
@@ -34,11 +36,5 @@ def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> None:
                 for message in messages
             )
         )
-        kept = max((_size(message.batch) for message in messages), default=0)
-        unwanted.inc(max(0, _size(batch) - kept))
 
     consume(role, [METRICS, LOGS], handle)
-
-
-def _size(batch: Batch) -> int:
-    return len(batch.values) if isinstance(batch, MetricBatch) else sum(len(s.entries) for s in batch.streams)
