@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from engine.core import labels as label_sets
 from engine.core.batching import Samples
@@ -122,7 +122,7 @@ class Collected:
 
     def __init__(self, piece: Piece) -> None:
         self._piece = piece
-        self._series: list[Raw] = []
+        self._series: list[bytes] = []
         self._t_ms: list[int] = []
         self._values: list[float] = []
         self._taken: set[bytes] = set()
@@ -134,7 +134,7 @@ class Collected:
             if key in self._taken:
                 continue
             self._taken.add(key)
-            raw = Raw(key)
+            raw = key
             for at_s, text in values:
                 t_ms = round(at_s * 1_000)
                 if self._piece.from_ms < t_ms <= self._piece.to_ms:  # older servers close ranges on the left as well
@@ -147,7 +147,7 @@ class Collected:
         """All samples, a marker at the end of the piece for each series that is gone, and the sign that it was read."""
         up = label_sets.encode({"__name__": UP, "source": name})
         ended = sorted(gone)
-        series = [*self._series, *map(Raw, ended), Raw(up)]
+        series = [*self._series, *ended, up]
         t_ms = [*self._t_ms, *[self._piece.to_ms] * (len(ended) + 1)]
         return Samples(series, np.asarray(t_ms, np.int64), np.asarray([*self._values, *[STALE] * len(ended), 1.0]))
 

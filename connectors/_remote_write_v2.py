@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from msgspec import Raw
 from numpy.typing import NDArray
 
 from connectors import Decoded, DecodeError
@@ -73,7 +72,7 @@ class _Symbols:
         self._used_bytes = 0
         self._numbers: dict[bytes, int] = {}
         self._texts: list[bytes] = []
-        self._label_sets: dict[bytes, Raw] = {}
+        self._label_sets: dict[bytes, bytes] = {}
 
     def numbers(self, symbols: Iterable[bytes]) -> NDArray[np.uint32]:
         """The number of each symbol of a request. Only here is the table emptied: not in the middle of a request."""
@@ -83,7 +82,7 @@ class _Symbols:
         found = [number if (number := get(symbol)) is not None else self._add(symbol) for symbol in symbols]
         return np.asarray(found, np.uint32)
 
-    def label_sets(self, numbers: NDArray[np.uint32], counts: Ints) -> list[Raw]:
+    def label_sets(self, numbers: NDArray[np.uint32], counts: Ints) -> list[bytes]:
         """Canonical bytes of label sets; `counts[i]` of the numbers, one after the other, are the `i`-th."""
         stops = (np.cumsum(counts) * numbers.itemsize).tolist()
         wire, get = numbers.tobytes(), self._label_sets.get
@@ -98,7 +97,7 @@ class _Symbols:
         self._numbers[symbol] = len(self._texts) - 1
         return len(self._texts) - 1
 
-    def _learn(self, key: bytes) -> Raw:
+    def _learn(self, key: bytes) -> bytes:
         try:
             texts = [self._texts[number].decode() for number in np.frombuffer(key, np.uint32).tolist()]
         except UnicodeDecodeError as error:
@@ -109,7 +108,7 @@ class _Symbols:
         labels = dict(zip(names, values, strict=True))
         if "" in labels or not labels.get("__name__"):
             raise DecodeError("invalid_labels", f"a series needs a __name__ and no empty label name, got {labels}")
-        raw = self._label_sets[key] = Raw(label_sets.encode(labels))
+        raw = self._label_sets[key] = label_sets.encode(labels)
         self._used_bytes += len(key) + len(raw) + _ENTRY_OVERHEAD_BYTES
         return raw
 
@@ -228,7 +227,7 @@ def _numbered(refs: Ints, numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
 def _parse(wires: Sequence[bytes], numbers: NDArray[np.uint32]) -> tuple[Samples, dict[str, int]]:
     """The protobuf parser, for series of any layout."""
     dropped: Counter[str] = Counter()
-    found: list[Raw] = []
+    found: list[bytes] = []
     t_ms: list[int] = []
     values: list[float] = []
     for wire in wires:

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from msgspec import Raw
 from prometheus_client.parser import text_string_to_metric_families
 
 from connectors import Connector, Decoded, DecodeError
@@ -81,7 +80,7 @@ class Page:
     def __init__(self, target_labels: Mapping[str, str], options: PageOptions | None = None) -> None:
         self._target_labels = dict(target_labels)
         self._options = options or PageOptions()
-        self._known: dict[str, Raw | None] = {}  # None: dropped by relabelling
+        self._known: dict[str, bytes | None] = {}  # None: dropped by relabelling
 
     def parse(self, body: bytes, content_type: str, at_ms: int) -> Exposition:
         """The samples of a page, at `at_ms` unless they say otherwise; raises `DecodeError`."""
@@ -103,9 +102,9 @@ class Page:
         limit = self._options.sample_limit
         if limit and len(found) > limit:
             raise DecodeError("sample_limit", f"the page has {len(found)} samples, sample_limit is {limit}")
-        return _exposition(found, at_ms, scraped)  # type: ignore[arg-type]  # what is in the cache is Raw or None
+        return _exposition(found, at_ms, scraped)  # type: ignore[arg-type]  # what is in the cache is bytes or None
 
-    def _learn(self, number: int, start: str) -> Raw | None:
+    def _learn(self, number: int, start: str) -> bytes | None:
         """Let the library read a line up to its value."""
         try:
             samples = [sample for family in text_string_to_metric_families(f"{start} 0\n") for sample in family.samples]
@@ -116,7 +115,7 @@ class Page:
         if len(self._known) >= _CACHE_LINES:
             self._known.clear()
         found = relabel(self._labels(samples[0].name, samples[0].labels), self._options.metric_relabel)
-        labels = self._known[start] = None if found is None else Raw(label_sets.encode(found))
+        labels = self._known[start] = None if found is None else label_sets.encode(found)
         return labels
 
     def _labels(self, name: str, labels: Mapping[str, str]) -> Labels:
@@ -150,12 +149,12 @@ class Report:
 
 def report(labels: Mapping[str, str], page: Exposition | None, seen: Seen, at_ms: int, duration_s: float) -> Report:
     """The samples of a scrape at `at_ms` of the target with these labels; `page` is None if it failed."""
-    series = frozenset(map(bytes, page.samples.series)) if page else seen.series
+    series = frozenset(page.samples.series) if page else seen.series
     tracked = page.tracked if page else frozenset[bytes]()
     kept = len(page.samples) if page else 0
     own = [1.0 if page else 0.0, duration_s, page.scraped if page else 0, kept, len(series - seen.series)]
     gone = sorted(seen.tracked - tracked)
-    names = [*_own(labels), *map(Raw, gone)]
+    names = [*_own(labels), *gone]
     values = np.asarray([*own, *[STALE] * len(gone)], np.float64)
     added = Samples(names, np.full(len(names), at_ms, np.int64), values)
     return Report(Samples.concat([page.samples, added]) if page else added, Seen(tracked, series))
@@ -163,7 +162,7 @@ def report(labels: Mapping[str, str], page: Exposition | None, seen: Seen, at_ms
 
 def ending(labels: Mapping[str, str], seen: Seen, at_ms: int) -> Samples:
     """The staleness markers of a target that is not scraped any more, also for `up` and its companions."""
-    names = [*map(Raw, sorted(seen.tracked)), *_own(labels)]
+    names = [*sorted(seen.tracked), *_own(labels)]
     return Samples(names, np.full(len(names), at_ms, np.int64), np.full(len(names), STALE))
 
 
@@ -176,11 +175,11 @@ def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded
     return Decoded(Page({}).parse(body, headers.get("Content-Type", ""), received_ms).samples)
 
 
-def _own(labels: Mapping[str, str]) -> list[Raw]:
-    return [Raw(label_sets.encode({**labels, "__name__": name})) for name in _OWN_SERIES]
+def _own(labels: Mapping[str, str]) -> list[bytes]:
+    return [label_sets.encode({**labels, "__name__": name}) for name in _OWN_SERIES]
 
 
-def _exposition(found: Sequence[tuple[Raw, float, int | None]], at_ms: int, scraped: int) -> Exposition:
+def _exposition(found: Sequence[tuple[bytes, float, int | None]], at_ms: int, scraped: int) -> Exposition:
     series = [labels for labels, _, _ in found]
     t_ms = np.asarray([at_ms if own is None else own for _, _, own in found], np.int64)
     values = np.asarray([value for _, value, _ in found], np.float64)

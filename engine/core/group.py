@@ -43,6 +43,7 @@ from engine.core.recording import Recorder, alert_series
 from engine.core.rules import AlertRule, RecordRule, Rule, RuleGroup
 
 NEVER, FOREVER = -(2**62), 2**62
+_EVICTIONS_A_WINDOW = 32
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Group:
         self.kinds = {selector.kind for selector in self.selectors}
         self.watermark_ms = NEVER
         self._next_tick_ms: int | None = None
-        self._evicted_ms = NEVER
+        self._evicted_ms = dict.fromkeys(self.windows, NEVER)
         self.evaluated_ms = snapshot.evaluated_ms if snapshot else NEVER
         kept = snapshot.alerts if snapshot else {}
         self.active: list[dict[str, ActiveAlert]] = [dict(kept.get(rule.key, {})) for rule in group.rules]
@@ -322,13 +323,12 @@ class Group:
         return [removed(self.rules.name, alert, self.evaluated_ms, received_ms) for alert in ended]
 
     def _evict(self) -> None:
-        if self.watermark_ms < self._evicted_ms + 1_000:
-            return
-        self._evicted_ms = self.watermark_ms
         for key, window in self.windows.items():
-            before_ms = self.watermark_ms - self._reach_ms[key]
-            window.evict(before_ms)
-            self._held_from_ms[key] = max(self._held_from_ms[key], before_ms)
+            reach_ms = self._reach_ms[key]
+            if self.watermark_ms >= self._evicted_ms[key] + max(1_000, reach_ms // _EVICTIONS_A_WINDOW):
+                self._evicted_ms[key] = self.watermark_ms
+                window.evict(self.watermark_ms - reach_ms)
+                self._held_from_ms[key] = max(self._held_from_ms[key], self.watermark_ms - reach_ms)
 
 
 def _elements(vector: Vector) -> Sequence[tuple[Labels, float]]:

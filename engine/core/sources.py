@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from engine.core.batching import (
     MAX_LABEL_BYTES,
@@ -48,12 +48,14 @@ from engine.core.batching import (
     split_samples,
     split_streams,
 )
+from engine.core.blocks import Runs
 from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch
 from engine.core.window import STALE_BITS
 
 Kind = Literal["metrics", "logs"]
 Special = Literal["NaN", "+Inf", "-Inf", "stale"]
 
+_RUNS_OF_A_SOURCE = 10_000
 _IDLE_PACE_MS = 1_000
 _CATCH_UP_MS = 100
 
@@ -94,7 +96,7 @@ class Stamp(Struct, frozen=True):
     def accepted(self) -> int:
         """How many events the batches carry."""
         return sum(
-            len(batch.series) if isinstance(batch, MetricBatch) else count(batch.streams) for batch in self.batches
+            len(batch.values) if isinstance(batch, MetricBatch) else count(batch.streams) for batch in self.batches
         )
 
 
@@ -170,6 +172,7 @@ class SourceClock:
         self._in_flight: dict[int, int] = {}  # last seq of a stamp -> its oldest event
         self._failed: list[_Failed] = []
         self._unsettled = _Unsettled(epoch, timing.settle_ms)
+        self._runs = Runs(_RUNS_OF_A_SOURCE)
 
     @property
     def watermark_ms(self) -> int | None:
@@ -269,7 +272,11 @@ class SourceClock:
         head = (self.source, self._epoch, self._seq, watermark_ms, now_ms)
         if isinstance(piece, Samples):
             values, special = json_values(piece)
-            return MetricBatch(*head, piece.series, piece.t_ms.tolist(), values, special)
+            series, t_ms = piece.series, piece.t_ms
+            if piece.counts is None:
+                series, ends = self._runs.pack(series, t_ms)
+                t_ms = t_ms[ends - 1]
+            return MetricBatch(*head, list(map(Raw, series)), t_ms.tolist(), values, special)
         return LogBatch(*head, piece) if self.kind == "logs" else MetricBatch(*head)
 
 
@@ -299,9 +306,9 @@ def _admit(events: Events, floor_ms: int, ceiling_ms: int) -> _Admitted:
 def _admit_samples(samples: Samples, floor_ms: int, ceiling_ms: int) -> _Admitted:
     sizes = label_sizes(samples)
     late, future = samples.t_ms < floor_ms, samples.t_ms > ceiling_ms
-    oversized = (sizes > MAX_LABEL_BYTES) & ~late & ~future
-    reasons = {"late": int(late.sum()), "future": int(future.sum()), "labels_too_long": int(oversized.sum())}
-    dropped = {reason: number for reason, number in reasons.items() if number}
+    oversized = (sizes > MAX_LABEL_BYTES * (1 if samples.counts is None else samples.counts)) & ~late & ~future
+    found = {"late": late, "future": future, "labels_too_long": oversized}
+    dropped = {reason: len(samples.where(mask)) for reason, mask in found.items() if mask.any()}
     if dropped:
         kept = ~(late | future | oversized)
         samples, sizes = samples.where(kept), sizes[kept]

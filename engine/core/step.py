@@ -8,7 +8,7 @@ The outputs go to the topic `alerts`; the next module in the flow is `response.i
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from engine.core import labels as label_sets
 from engine.core.alert import ActiveAlert, removed
-from engine.core.expression import LogWindow, Selector, Times, Values
+from engine.core.expression import LogWindow, Selector, Times
 from engine.core.group import (
     FOREVER,
     NEVER,
@@ -28,25 +28,13 @@ from engine.core.group import (
     StepConfig,
     times_ms,
 )
+from engine.core.intake import Columns, MetricIntake
 from engine.core.labels import Labels
 from engine.core.messages import Batch, LogBatch, LogEntry, MetricBatch, RuleInput, Transition
 from engine.core.recording import connect, in_order
 from engine.core.rules import RuleGroup
-from engine.core.series import Rows
-from engine.core.window import STALE
 
-_SPECIAL = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf, "stale": STALE}
 _CACHE_LIMIT = 500_000
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Samples in columns: series `keys[rows[i]]` (label bytes) had `values[i]` at `t_ms[i]`; `STALE` is a marker."""
-
-    keys: Sequence[bytes]
-    rows: Rows
-    t_ms: Times
-    values: Values
 
 
 @dataclass
@@ -93,9 +81,8 @@ class Shard:
         self._marks: dict[str, SourceMark] = {}
         self._kinds: dict[str, str] = {}
         self._seen: dict[str, tuple[int, int]] = {}
-        self._metric_selectors = self._selectors("metrics")
         self._log_selectors = self._selectors("logs")
-        self._series_cache: dict[bytes, tuple[int, ...]] = {}
+        self._intake = MetricIntake(self._selectors("metrics"))
         self._stream_cache: dict[bytes, tuple[Labels, tuple[int, ...]]] = {}
 
     def step(self, message: RuleInput, columns: Columns | None = None) -> StepResult:
@@ -109,9 +96,9 @@ class Shard:
             result.drop("repeated_batch", 1)
             return result
         if columns is not None:
-            self._add_columns(batch.source, columns, result)
+            result.drop("late", self._intake.add_columns(batch.source, columns))
         elif isinstance(batch, MetricBatch):
-            self._add_metrics(batch, result)
+            result.drop("late", self._intake.add(batch))
         else:
             self._add_logs(batch, result)
         self._note(batch)
@@ -129,6 +116,7 @@ class Shard:
         for group in self.groups:
             if group.rules.key in before:
                 group.adopt(before[group.rules.key])
+        self._intake = MetricIntake(self._selectors("metrics"))  # of the windows that were taken over
 
     def _build(self, order: list[tuple[RuleGroup, frozenset[str]]], kept: Mapping[str, GroupSnapshot]) -> list[Group]:
         built: dict[str, Group] = {}
@@ -187,53 +175,6 @@ class Shard:
                     found.setdefault((position, selector.key), (group, selector))
         return list(found.values())
 
-    def _add_metrics(self, batch: MetricBatch, result: StepResult) -> None:
-        if not batch.series:
-            return
-        series = [bytes(raw) for raw in batch.series]
-        t_ms, values = times_ms(batch.t_ms), batch_values(batch)
-        rows_of: dict[int, list[int]] = {}
-        cache = self._series_cache
-        for row, key in enumerate(series):
-            wanted = cache.get(key)
-            if wanted is None:
-                wanted = self._match(key)
-            for index in wanted:
-                rows_of.setdefault(index, []).append(row)
-        for index, rows in rows_of.items():
-            chosen = np.asarray(rows)
-            self._take(index, batch.source, ([series[i] for i in rows], t_ms[chosen], values[chosen]), result)
-
-    def _add_columns(self, source: str, columns: Columns, result: StepResult) -> None:
-        cache = self._series_cache
-        wanted = [known if (known := cache.get(key)) is not None else self._match(key) for key in columns.keys]
-        for index in range(len(self._metric_selectors)):
-            asked = np.fromiter((index in selectors for selectors in wanted), np.bool_, len(wanted))
-            chosen = np.flatnonzero(asked[columns.rows])
-            if len(chosen):
-                series = [columns.keys[row] for row in columns.rows[chosen].tolist()]
-                self._take(index, source, (series, columns.t_ms[chosen], columns.values[chosen]), result)
-
-    def _take(self, index: int, source: str, samples: tuple[list[bytes], Times, Values], result: StepResult) -> None:
-        """Put the samples that a selector wants into its window, but for the late ones."""
-        group, selector = self._metric_selectors[index]
-        series, t_ms, values = samples
-        timely = t_ms >= group.admits_from_ms(source)
-        late = len(series) - int(timely.sum())
-        if late:
-            result.drop("late", late)
-            series, t_ms, values = [series[i] for i in np.flatnonzero(timely)], t_ms[timely], values[timely]
-        group.windows[selector.key].append(series, t_ms, values)
-        group.matched(source, selector.key, t_ms)
-
-    def _match(self, key: bytes) -> tuple[int, ...]:
-        if len(self._series_cache) >= _CACHE_LIMIT:
-            self._series_cache.clear()
-        labels = label_sets.decode(key)
-        wanted = tuple(i for i, (_, selector) in enumerate(self._metric_selectors) if selector.matches(labels))
-        self._series_cache[key] = wanted
-        return wanted
-
     def _add_logs(self, batch: LogBatch, result: StepResult) -> None:
         for stream in batch.streams:
             labels, wanted = self._match_stream(stream.labels)
@@ -287,11 +228,3 @@ def _extract(group: Group, selector: Selector, labels: Labels, entries: list[Log
         labels,
     )
     return -(-t_ns // 1_000_000)
-
-
-def batch_values(batch: MetricBatch) -> Values:
-    """The values of a batch's samples, special ones among them. Raises `IndexError` for one of no sample."""
-    values = np.asarray(batch.values, np.float64)
-    for row, text in batch.special.items():
-        values[int(row)] = _SPECIAL[text]
-    return values

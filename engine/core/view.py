@@ -77,6 +77,18 @@ class WindowView(MetricWindow):
         """Not for a view. Raises `TypeError`."""
         raise TypeError("a view of a window takes no samples")
 
+    def append_rows(self, rows: Rows, times: Times, values: Values) -> None:
+        """Not for a view. Raises `TypeError`."""
+        raise TypeError("a view of a window takes no samples")
+
+    def rows(self, series: Sequence[bytes]) -> Rows:
+        """Not for a view. Raises `TypeError`."""
+        raise TypeError("a view of a window has no rows of its own")
+
+    def keys(self, rows: Rows) -> list[bytes]:
+        """Not for a view. Raises `TypeError`."""
+        raise TypeError("a view of a window has no rows of its own")
+
     def evict(self, before_ms: int) -> None:
         """Not for a view. Raises `TypeError`."""
         raise TypeError("a view of a window forgets nothing")

@@ -31,6 +31,7 @@ from faust.transport.drivers import aiokafka as driver
 from engine.core.messages import DeadLetter, encode
 from engine.edge.broker import fetch_wait_ms, ssl_context
 from engine.edge.clock import Clock
+from engine.edge.sender import MAX_MESSAGE_BYTES
 from engine.edge.settings import Settings
 from engine.edge.telemetry import Telemetry
 from engine.flow import DEAD_LETTER, Topic
@@ -201,8 +202,9 @@ def open_app(role: str, settings: Settings, bootstrap: str, own: tuple[Telemetry
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=kafka.partitions,
-        producer_compression_type="lz4",
+        producer_compression_type="zstd",
         producer_linger=0,
+        producer_max_batch_size=MAX_MESSAGE_BYTES,
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,
         web_enabled=False,

@@ -13,8 +13,9 @@ import numpy as np
 from msgspec import Raw
 
 from engine.core import labels as label_sets
+from engine.core.intake import Columns
 from engine.core.messages import LogBatch, LogEntry, LogStream, MetricBatch, RuleInput
-from engine.core.step import Columns, Shard, StepResult
+from engine.core.step import Shard, StepResult
 from engine.ruletest.model import InputSeries, Test
 
 METRICS, LOGS = "metrics", "logs"

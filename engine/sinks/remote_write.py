@@ -14,8 +14,8 @@ import cramjam
 
 from connectors.remote_write import MESSAGES
 from engine.core import labels as label_sets
+from engine.core.intake import batch_values
 from engine.core.messages import MetricBatch
-from engine.core.step import batch_values
 
 HEADERS = {
     "Content-Type": "application/x-protobuf",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from connectors import Connector, Decoded, DecodeError, _remote_write_v2, discover, loki_push, remote_write
 from engine.core import labels
 from engine.core.batching import Samples, count
+from tests.core.builders import flat
 
 T_MS = 1_700_000_000_000
 CONNECTORS = discover()
@@ -88,8 +89,9 @@ def check(decoded: Decoded) -> None:
     """Events are well formed: canonical labels, columns of one length, entries oldest first."""
     events = decoded.events
     if isinstance(events, Samples):
-        assert len(events.series) == len(events.t_ms) == len(events.values)
-        raws = events.series
+        assert len(events.series) == len(events.t_ms)
+        raws = [labels for labels, _ in flat(events.series, events.t_ms.tolist())]
+        assert len(raws) == len(events.values)
     else:
         raws = [stream.labels for stream in events]
         for stream in events:

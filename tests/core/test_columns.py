@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.diagnostics import load_yaml
+from engine.core.intake import Columns
 from engine.core.messages import MetricBatch, RuleInput
-from engine.core.step import Columns, Shard
+from engine.core.step import Shard
 from tests.core.builders import batch, groups, label_bytes
 
 RULES = """

@@ -14,7 +14,7 @@ from engine.core.sources import SourceClock, SourceTiming, Stamp
 from engine.core.window import STALE
 
 TIMING = SourceTiming(lateness_ms=100, idle_after_ms=10_000, max_ahead_ms=600_000)
-SERIES = Raw(b'{"__name__":"up"}')
+SERIES = b'{"__name__":"up"}'
 NOW = 1_700_000_000_000
 
 
@@ -42,7 +42,7 @@ def test_a_batch_names_its_source_and_is_numbered_from_one():
     source = clock()
     first, second = send(source, NOW, NOW), send(source, NOW, NOW)
     (batch,) = first.batches
-    assert batch == MetricBatch("source", 7, 1, NOW - 100, NOW, [SERIES], [NOW], [1.0])
+    assert batch == MetricBatch("source", 7, 1, NOW - 100, NOW, [Raw(SERIES)], [NOW], [1.0])
     assert second.batches[0].seq == 2
 
 
@@ -217,16 +217,16 @@ def test_a_line_that_no_message_could_hold_once_escaped_is_refused():
 
 
 def test_a_label_set_over_64_kib_is_refused_and_counted():
-    huge = Raw(b'{"a":"' + b"x" * 65_536 + b'"}')
+    huge = b'{"a":"' + b"x" * 65_536 + b'"}'
     stamp = clock().stamp(Samples([huge, SERIES], np.full(2, NOW), np.ones(2)), NOW)
     assert (stamp.dropped, stamp.accepted) == ({"labels_too_long": 1}, 1)
-    stamp = clock("logs").stamp([LogStream(huge, [LogEntry(NOW * 1_000_000, "x")])], NOW)
+    stamp = clock("logs").stamp([LogStream(Raw(huge), [LogEntry(NOW * 1_000_000, "x")])], NOW)
     assert (stamp.dropped, stamp.batches) == ({"labels_too_long": 1}, ())
 
 
 @given(st.lists(st.integers(10, 3_000), max_size=300), st.integers(1, 40), st.integers(3_500, 20_000))
 def test_pieces_of_samples_fit_and_lose_nothing(sizes: list[int], max_events: int, max_bytes: int):
-    given_samples = Samples([Raw(b"x" * size) for size in sizes], np.arange(len(sizes)), np.ones(len(sizes)))
+    given_samples = Samples([b"x" * size for size in sizes], np.arange(len(sizes)), np.ones(len(sizes)))
     pieces = list(split_samples(given_samples, label_sizes(given_samples), max_events, max_bytes))
     assert [t for piece in pieces for t in piece.t_ms.tolist()] == list(range(len(sizes)))
     assert all(0 < len(piece) <= max_events for piece in pieces)
@@ -254,7 +254,7 @@ def test_pieces_of_streams_fit_and_lose_nothing(streams: list[list[str]], max_ev
 
 
 def test_the_largest_batches_stay_below_900_kilobytes():
-    label = Raw(b'{"a":"' + b"x" * 1_000 + b'"}')
+    label = b'{"a":"' + b"x" * 1_000 + b'"}'
     many = Samples([label] * 20_000, np.full(20_000, NOW), np.full(20_000, -1.2345678901234567e-300))
     messages = [encode(batch) for batch in clock().stamp(many, NOW).batches]
     messages += [
