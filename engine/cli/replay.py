@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.bundle import BundleError, BundleReader, Manifest, Recorded
-from engine.cli.common import NO, Json, Stop, complain, say, say_json, show_problem
+from engine.cli.output import NO, Json, Stop, complain, say, say_json, show_problem
 from engine.console.pages import clock_time, place
 from engine.core.messages import Transition
 

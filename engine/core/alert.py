@@ -53,11 +53,11 @@ class Result(Struct, frozen=True):
     samples: Sequence[Sample]
 
 
-def alert_labels(rule: AlertRule, series: Labels, value: float, external: Labels) -> Labels:
+def alert_labels(rule: AlertRule, series: Labels, value: float, external: Labels, external_url: str = "") -> Labels:
     """The labels of the alert for one result series: the series' own without its name, the rule's, the alert's name."""
     labels = {name: text for name, text in series.items() if name != "__name__"}
     for name, template in rule.labels.items():
-        text = template.expand(series, value, external)
+        text = template.expand(series, value, external, external_url=external_url)
         if text:
             labels[name] = text
         else:

@@ -57,6 +57,7 @@ class StepConfig:
     source_idle_ms: int = 300_000
     evidence_limit: int = 10
     external_labels: Mapping[str, str] = field(default_factory=dict)
+    external_url: str = ""
 
 
 class SourceMark(Struct):
@@ -283,9 +284,11 @@ class Group:
         return [self._transition(rule, change, at_ms, received_ms) for change in changes]
 
     def _sample(self, rule: AlertRule, series: Labels, value: float) -> Sample:
-        external = dict(self._config.external_labels)
-        labels = alert_labels(rule, series, value, external)
-        annotations = {name: text.expand(series, value, external) for name, text in rule.annotations.items()}
+        external, url = dict(self._config.external_labels), self._config.external_url
+        labels = alert_labels(rule, series, value, external, url)
+        annotations = {
+            name: text.expand(series, value, external, external_url=url) for name, text in rule.annotations.items()
+        }
         return Sample(labels, series, annotations, value)
 
     def _transition(self, rule: AlertRule, change: Change, at_ms: int, received_ms: int) -> Transition:

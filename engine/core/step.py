@@ -8,7 +8,7 @@ The outputs go to the topic `alerts`; the next module in the flow is `response.i
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from engine.core import labels as label_sets
 from engine.core.alert import ActiveAlert, removed
-from engine.core.expression import LogWindow, Selector, Times
+from engine.core.expression import LogWindow, Selector, Times, Values
 from engine.core.group import (
     FOREVER,
     NEVER,
@@ -32,10 +32,21 @@ from engine.core.labels import Labels
 from engine.core.messages import Batch, LogBatch, LogEntry, MetricBatch, RuleInput, Transition
 from engine.core.recording import connect, in_order
 from engine.core.rules import RuleGroup
+from engine.core.series import Rows
 from engine.core.window import STALE
 
 _SPECIAL = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf, "stale": STALE}
 _CACHE_LIMIT = 500_000
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Samples in columns: series `keys[rows[i]]` (label bytes) had `values[i]` at `t_ms[i]`; `STALE` is a marker."""
+
+    keys: Sequence[bytes]
+    rows: Rows
+    t_ms: Times
+    values: Values
 
 
 @dataclass
@@ -62,7 +73,8 @@ class StepResult:
 class Shard:
     """The rule groups of one shard and their state. `snapshots` (by group key) is what an earlier run left.
 
-    Groups that read what others record must be in one shard with them (`router.by_shard` sees to it).
+    Groups that read what others record must be in one shard with them (`router.by_shard` sees to it). They are worked
+    through producers first, or, for rule tests that name an order, as `given_order` has them.
     """
 
     def __init__(
@@ -70,9 +82,13 @@ class Shard:
         groups: Iterable[RuleGroup],
         config: StepConfig | None = None,
         snapshots: Mapping[str, GroupSnapshot] | None = None,
+        *,
+        given_order: bool = False,
     ) -> None:
         self._config = config or StepConfig()
-        self.groups = self._build(list(groups), snapshots or {})
+        listed = list(groups)
+        order = [(group, frozenset[str]()) for group in listed] if given_order else in_order(listed)
+        self.groups = self._build(order, snapshots or {})
         self._orphans = _orphans(snapshots or {}, {group.rules.key for group in self.groups})
         self._marks: dict[str, SourceMark] = {}
         self._kinds: dict[str, str] = {}
@@ -82,14 +98,19 @@ class Shard:
         self._series_cache: dict[bytes, tuple[int, ...]] = {}
         self._stream_cache: dict[bytes, tuple[Labels, tuple[int, ...]]] = {}
 
-    def step(self, message: RuleInput) -> StepResult:
-        """Take one batch: fill the windows, move the watermarks, evaluate what is due."""
+    def step(self, message: RuleInput, columns: Columns | None = None) -> StepResult:
+        """Take one batch: fill the windows, move the watermarks, evaluate what is due.
+
+        `columns` are the samples of a metric batch for a caller who has them as columns and leaves its lists empty.
+        """
         result = StepResult()
         batch = message.batch
         if self._is_repetition(batch):
             result.drop("repeated_batch", 1)
             return result
-        if isinstance(batch, MetricBatch):
+        if columns is not None:
+            self._add_columns(batch.source, columns, result)
+        elif isinstance(batch, MetricBatch):
             self._add_metrics(batch, result)
         else:
             self._add_logs(batch, result)
@@ -109,9 +130,9 @@ class Shard:
             if group.rules.key in before:
                 group.adopt(before[group.rules.key])
 
-    def _build(self, groups: list[RuleGroup], kept: Mapping[str, GroupSnapshot]) -> list[Group]:
+    def _build(self, order: list[tuple[RuleGroup, frozenset[str]]], kept: Mapping[str, GroupSnapshot]) -> list[Group]:
         built: dict[str, Group] = {}
-        for rules, waits_for in in_order(groups):
+        for rules, waits_for in order:
             producers = [built[key] for key in sorted(waits_for)]
             built[rules.key] = Group(rules, self._config, kept.get(rules.key), producers)
         connect(built.values())
@@ -180,14 +201,30 @@ class Shard:
             for index in wanted:
                 rows_of.setdefault(index, []).append(row)
         for index, rows in rows_of.items():
-            group, selector = self._metric_selectors[index]
             chosen = np.asarray(rows)
-            timely = t_ms[chosen] >= group.admits_from_ms(batch.source)
-            result.drop("late", len(chosen) - int(timely.sum()))
-            chosen = chosen[timely]
+            self._take(index, batch.source, ([series[i] for i in rows], t_ms[chosen], values[chosen]), result)
+
+    def _add_columns(self, source: str, columns: Columns, result: StepResult) -> None:
+        cache = self._series_cache
+        wanted = [known if (known := cache.get(key)) is not None else self._match(key) for key in columns.keys]
+        for index in range(len(self._metric_selectors)):
+            asked = np.fromiter((index in selectors for selectors in wanted), np.bool_, len(wanted))
+            chosen = np.flatnonzero(asked[columns.rows])
             if len(chosen):
-                group.windows[selector.key].append([series[i] for i in chosen.tolist()], t_ms[chosen], values[chosen])
-            group.matched(batch.source, selector.key, t_ms[chosen])
+                series = [columns.keys[row] for row in columns.rows[chosen].tolist()]
+                self._take(index, source, (series, columns.t_ms[chosen], columns.values[chosen]), result)
+
+    def _take(self, index: int, source: str, samples: tuple[list[bytes], Times, Values], result: StepResult) -> None:
+        """Put the samples that a selector wants into its window, but for the late ones."""
+        group, selector = self._metric_selectors[index]
+        series, t_ms, values = samples
+        timely = t_ms >= group.admits_from_ms(source)
+        late = len(series) - int(timely.sum())
+        if late:
+            result.drop("late", late)
+            series, t_ms, values = [series[i] for i in np.flatnonzero(timely)], t_ms[timely], values[timely]
+        group.windows[selector.key].append(series, t_ms, values)
+        group.matched(source, selector.key, t_ms)
 
     def _match(self, key: bytes) -> tuple[int, ...]:
         if len(self._series_cache) >= _CACHE_LIMIT:
@@ -252,7 +289,7 @@ def _extract(group: Group, selector: Selector, labels: Labels, entries: list[Log
     return -(-t_ns // 1_000_000)
 
 
-def batch_values(batch: MetricBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def batch_values(batch: MetricBatch) -> Values:
     """The values of a batch's samples, special ones among them. Raises `IndexError` for one of no sample."""
     values = np.asarray(batch.values, np.float64)
     for row, text in batch.special.items():

@@ -31,7 +31,7 @@ tests:
 """
 
 from engine.ruletest.model import CaseResult, TestFile
-from engine.ruletest.reader import read_tests
+from engine.ruletest.reader import read_document, read_tests
 from engine.ruletest.run import run_tests
 
-__all__ = ["CaseResult", "TestFile", "read_tests", "run_tests"]
+__all__ = ["CaseResult", "TestFile", "read_document", "read_tests", "run_tests"]

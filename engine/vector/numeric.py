@@ -72,6 +72,16 @@ def row_variances(values: Values, mask: Mask) -> Values:
         return row_means(away * away, mask)
 
 
+def smaller(a: Values | float, b: Values | float) -> Values:
+    """The smaller of two, NaN if one is NaN, but -Inf beside NaN is -Inf (Go's `math.Min`)."""
+    return np.where(np.isneginf(a) | np.isneginf(b), -np.inf, np.minimum(a, b))
+
+
+def larger(a: Values | float, b: Values | float) -> Values:
+    """The larger of two, NaN if one is NaN, but +Inf beside NaN is +Inf (Go's `math.Max`)."""
+    return np.where(np.isposinf(a) | np.isposinf(b), np.inf, np.maximum(a, b))
+
+
 def quantile(q: float, values: NDArray[np.float64]) -> float:
     """The q-quantile by linear interpolation; NaN counts as the smallest value (Prometheus: `quantile`)."""
     if not len(values) or math.isnan(q):
