@@ -65,6 +65,7 @@ def _run(reader: BundleReader, groups: list[RuleGroup], manifest: Manifest) -> C
         eager_grid_ms=manifest.config.eager_grid_ms,
         source_idle_ms=manifest.config.source_idle_ms,
         external_labels=manifest.config.external_labels,
+        external_url=manifest.config.external_url,
     )
     screen = Console(stderr=True)
     columns = (TextColumn("replaying"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())

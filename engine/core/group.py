@@ -17,7 +17,7 @@ they are seen by the next evaluations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -37,12 +37,16 @@ from engine.core.alert import (
 )
 from engine.core.eager import EagerTimes
 from engine.core.expression import EvaluationError, Presence, Times, Vector, Window
+from engine.core.gotemplate import Template
+from engine.core.gotemplate.values import TemplateError
 from engine.core.labels import Labels, fingerprint
 from engine.core.messages import MetricBatch, Transition
 from engine.core.recording import Recorder, alert_series
 from engine.core.rules import AlertRule, RecordRule, Rule, RuleGroup
 
 NEVER, FOREVER = -(2**62), 2**62
+Answer = Callable[[AlertRule, str, int], list[tuple[Labels, float]]]
+"""Answers a query in a template of a rule at a time. Raises `TemplateError`."""
 _EVICTIONS_A_WINDOW = 32
 
 
@@ -108,6 +112,7 @@ class Group:
         self.rules = group
         self.recorder = Recorder(group.key)
         self.producers: dict[str, list[tuple[Group, Rule]]] = {}  # by selector, the rules that record what it reads
+        self.answer: Answer = _no_answer  # the shard gives it: what answers queries stands above this module
         self._config = config
         self._waits_for = waits_for
         self._removed = _removed(group, snapshot)
@@ -123,7 +128,7 @@ class Group:
         for index, rule in enumerate(group.rules):
             if isinstance(rule, AlertRule) and config.eager_per_s:
                 self._eager[index] = EagerTimes(config.eager_per_s, config.eager_grid_ms)
-                for key in {selector.key for selector in rule.selectors}:
+                for key in {selector.key for selector in rule.expression.selectors}:
                     self._readers.setdefault(key, []).append(index)
         self.failed: dict[int, RuleFailure] = {}  # by the rule's index, those whose last evaluation went wrong
         self._sources: set[str] = set()
@@ -277,20 +282,25 @@ class Group:
         vector = self._query(rule, at_ms)
         if not len(vector.labels) and not active:
             return []
-        samples = [self._sample(rule, labels, value) for labels, value in _elements(vector)]
+        samples = [self._sample(rule, labels, value, at_ms) for labels, value in _elements(vector)]
         present = {fingerprint(sample.labels) for sample in samples}
         gone = missing(active, present)
         no_data = {mark: self._data_vanished(rule, active[mark].series, at_ms) for mark in gone}
         changes = advance(rule, active, Result(at_ms, samples), no_data)
         return [self._transition(rule, change, at_ms, received_ms) for change in changes]
 
-    def _sample(self, rule: AlertRule, series: Labels, value: float) -> Sample:
+    def _sample(self, rule: AlertRule, series: Labels, value: float, at_ms: int) -> Sample:
         external, url = dict(self._config.external_labels), self._config.external_url
-        labels = alert_labels(rule, series, value, external, url)
-        annotations = {
-            name: text.expand(series, value, external, external_url=url) for name, text in rule.annotations.items()
-        }
-        return Sample(labels, series, annotations, value)
+        seen_ms = at_ms - self.rules.query_offset_ms
+
+        def query(text: str) -> list[tuple[Labels, float]]:
+            return self.answer(rule, text, seen_ms)
+
+        def expand(template: Template) -> str:
+            return template.expand(series, value, external, external_url=url, query=query, now_ms=at_ms)
+
+        annotations = {name: expand(template) for name, template in rule.annotations.items()}
+        return Sample(alert_labels(rule, series, expand), series, annotations, value)
 
     def _transition(self, rule: AlertRule, change: Change, at_ms: int, received_ms: int) -> Transition:
         evidence = []
@@ -306,7 +316,7 @@ class Group:
         may also end because the rule that records it said so: then it is that rule's data that counts.
         """
         found: set[Presence] = set()
-        for selector in rule.selectors:
+        for selector in rule.expression.selectors:
             if selector.kind != "metrics":
                 continue
             presence = self.windows[selector.key].presence(at_ms - self.rules.query_offset_ms, series)
@@ -331,7 +341,11 @@ class Group:
                 self._held_from_ms[key] = max(self._held_from_ms[key], self.watermark_ms - reach_ms)
 
 
-def _elements(vector: Vector) -> Sequence[tuple[Labels, float]]:
+def _no_answer(rule: AlertRule, text: str, at_ms: int) -> list[tuple[Labels, float]]:
+    raise TemplateError("there is nothing here to query")
+
+
+def _elements(vector: Vector) -> list[tuple[Labels, float]]:
     return list(zip(vector.labels, vector.values.tolist(), strict=True))
 
 

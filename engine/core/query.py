@@ -16,11 +16,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.core import duration
-from engine.core.expression import EvaluationError, Expression, Selector, Vector, Window
+from engine.core.expression import EvaluationError, Expression, ExpressionError, Selector, Vector, Window
+from engine.core.gotemplate.values import TemplateError
 from engine.core.group import NEVER, Group
 from engine.core.labels import Labels, Matcher, MatcherSet
+from engine.core.rules import AlertRule, Compile
 from engine.core.series import NAME
 from engine.core.view import Budget, WindowView
 from engine.core.window import MetricWindow
@@ -113,6 +116,21 @@ def instant_query(groups: Iterable[Group], expression: Expression, at_ms: int | 
             raise EvaluationError("no data has arrived yet")
     asked_ms = newest_ms if at_ms is None else min(at_ms, newest_ms)
     return asked_ms, expression.evaluate(reading.windows, asked_ms)
+
+
+def answer(groups: Iterable[Group], rule: AlertRule, text: str, at_ms: int) -> list[tuple[Labels, float]]:
+    """What a query in a template of a rule finds at a time. Raises `TemplateError`."""
+    try:
+        expression = _compiled(rule.compile, text)
+        vector = expression.evaluate(read(groups, expression.selectors, at_ms).windows, at_ms)
+    except (ExpressionError, EvaluationError) as error:
+        raise TemplateError(str(error)) from error
+    return list(zip(vector.labels, vector.values.tolist(), strict=True))
+
+
+@lru_cache(maxsize=10_000)  # the texts hold label values of alerts: many, and the same ones again at each evaluation
+def _compiled(compile_expression: Compile, text: str) -> Expression:
+    return compile_expression(text)
 
 
 def find_series(groups: Iterable[Group], wanted: Sequence[MatcherSet], start_ms: int, end_ms: int) -> list[Labels]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from msgspec import Raw
@@ -31,6 +32,7 @@ from engine.core.group import (
 from engine.core.intake import Columns, MetricIntake
 from engine.core.labels import Labels
 from engine.core.messages import Batch, LogBatch, LogEntry, MetricBatch, RuleInput, Transition
+from engine.core.query import answer
 from engine.core.recording import connect, in_order
 from engine.core.rules import RuleGroup
 
@@ -125,6 +127,7 @@ class Shard:
             built[rules.key] = Group(rules, self._config, kept.get(rules.key), producers)
         connect(built.values())
         for group in built.values():
+            group.answer = partial(answer, [group])
             group.restore()
         return list(built.values())
 

@@ -51,7 +51,7 @@ def flat(series: Sequence[bytes | Raw], t_ms: Sequence[int]) -> list[tuple[bytes
 def groups(yaml: str, file: str = "rules.yml") -> list[RuleGroup]:
     """The PromQL rule groups of a file that must be right."""
     found, problems = parse_rules(yaml, file, promql.compile)
-    assert not problems, "\n".join(map(str, problems))
+    assert not [p for p in problems if p.severity == "error"], "\n".join(map(str, problems))
     return found
 
 
