@@ -68,6 +68,16 @@ class _Thread(driver.AIOKafkaConsumerThread):
         return consumer
 
 
+class _ReadOffsets(dict[TP, int | None]):
+    """How far each partition was read. Faust would pass over what is older, also what it was sent back for.
+
+    Whose turn it is, `Turns` decides; so to Faust, asking with `[]`, nothing was read yet.
+    """
+
+    def __getitem__(self, place: TP) -> None:
+        return None
+
+
 def _transport(fetch_wait_ms: int, turns: Turns) -> type[driver.Transport]:
     """A transport class whose consumers wait `fetch_wait_ms` at most for an empty fetch, and tell where they start."""
 
@@ -77,6 +87,10 @@ def _transport(fetch_wait_ms: int, turns: Turns) -> type[driver.Transport]:
     Thread.fetch_wait_ms = fetch_wait_ms
 
     class Consumer(driver.Consumer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._read_offset = _ReadOffsets()
+
         def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
             return Thread(self, loop=self.loop, beacon=self.beacon)
 
