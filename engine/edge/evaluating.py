@@ -79,9 +79,7 @@ class Evaluator:
         partitions = role.app.conf.topic_partitions
         self._table = role.app.Table("rule-state", partitions=partitions, key_type=bytes, value_type=bytes)
         self._rebalances = 0
-        self._owns = False
         role.app.on_partitions_revoked.connect(self._forget, weak=False)
-        role.app.on_partitions_assigned.connect(self._begin, weak=False)
         consume(role, [RULE_INPUTS], self._handle, hold=True)
 
     def _timed(self, group: RuleGroup) -> RuleGroup:
@@ -115,7 +113,6 @@ class Evaluator:
     async def _forget(self, *_: Any, **__: Any) -> None:
         """Partitions are being given anew: windows are read again from the committed offsets."""
         self._rebalances += 1
-        self._owns = False
         self.shards.clear()
         self._handed_over.clear()
         self._held.clear()
@@ -123,12 +120,7 @@ class Evaluator:
         self._safe_ms.clear()
         self._next_safe_ms.clear()
 
-    async def _begin(self, *_: Any, **__: Any) -> None:
-        self._owns = True
-
     async def _handle(self, event: Any) -> None:
-        if not self._owns or event.message.generation_id != self._role.app.consumer_generation_id:
-            return  # left over from before a rebalance: on windows that are empty now it would decide wrongly
         rebalances = self._rebalances
         message = decoded(decode_rule_input, event.value)
         shard = self.shards.get(message.shard)
