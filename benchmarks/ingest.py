@@ -1,12 +1,12 @@
 """Remote write into windows: samples per CPU-second and memory per series, Prometheus's receiver beside us.
 
-    python -m benchmarks.ingest [--series 50000] [--rounds 40] [--broker kafka|embedded] [--per-request 2000]
+    python -m benchmarks.ingest [--series 50000] [--rounds 40] [--per-request 2000] [--shards 4]
 
 Ours is the whole way: HTTP, Kafka, router, Kafka, evaluator, windows. The roles `connectors`, `router` and `evaluator`
 run as three processes; the rules read every series and are hardly evaluated. Prometheus gets the same requests into its
 remote-write receiver and has no rules. The CPU counted is that of our three processes, or of Prometheus's one; not that
-of the load generator and of Kafka (which is shown). Requests are what a Prometheus sends: four shards, each cutting the
-stream of its series at so many samples and once a round earlier (its deadline), one sample a series and scrape.
+of the load generator and of Kafka (which is shown). Requests are what a Prometheus sends: shards (four here), each
+cutting the stream of its series at so many samples and once a round earlier (its deadline), one sample a series.
 
 Samples are counted once they are in the windows: the stretch ends when the evaluator has worked through everything, and
 the windows are asked for their series. Memory is the growth of RSS from the start to the end of the run by series.

@@ -1,6 +1,6 @@
 """What evaluating eight ordinary rules over 50,000 series costs, and Prometheus beside us on the same data.
 
-    python -m benchmarks.rules [--series 50000] [--evaluations 20] [--seconds 30] [--only ours|prometheus]
+    python -m benchmarks.rules [--series 50000] [--evaluations 20] [--seconds 30] [--only ours]
 
 Two states are compared: 20 samples a series in the rules' range (scraped every 15 s) and 300 (every second).
 

@@ -126,8 +126,8 @@ def _sum(values: Values, groups: Rows, count: int) -> Values:
 
 def _avg(values: Values, groups: Rows, count: int) -> Values:
     sizes = np.bincount(groups, minlength=count).astype(np.float64)
-    scaled = numeric.group_sums(values / sizes[groups], groups, count)
-    return numeric.means(numeric.group_sums(values, groups, count), sizes, scaled)
+    sums = numeric.group_sums(values, groups, count)
+    return numeric.means(sums, sizes, lambda: numeric.group_sums(values / sizes[groups], groups, count))
 
 
 def _count(_: Values, groups: Rows, count: int) -> Values:

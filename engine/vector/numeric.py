@@ -7,6 +7,7 @@ that compensation could matter) the sum is done again as Prometheus does it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,17 +51,18 @@ def row_sums(values: Values, mask: Mask) -> Values:
     return np.asarray(sums)
 
 
-def means(sums: Values, counts: Values, scaled: Values) -> Values:
-    """Sums over counts; where a sum overflowed, the sum of the terms already divided (`scaled`)."""
+def means(sums: Values, counts: Values, scaled: Callable[[], Values]) -> Values:
+    """Sums over counts; where a sum overflowed, the sum of the terms already divided, which `scaled` works out."""
     with np.errstate(all="ignore"):
-        return np.where(np.isfinite(sums), sums / counts, scaled)
+        finite = np.isfinite(sums)
+        return sums / counts if finite.all() else np.where(finite, sums / counts, scaled())
 
 
 def row_means(values: Values, mask: Mask) -> Values:
     """The mean of the masked values of each row; NaN for an empty row."""
     counts = mask.sum(axis=1)
     with np.errstate(all="ignore"):
-        return means(row_sums(values, mask), counts, row_sums(values / counts[:, None], mask))
+        return means(row_sums(values, mask), counts, lambda: row_sums(values / counts[:, None], mask))
 
 
 def row_variances(values: Values, mask: Mask) -> Values:
