@@ -193,7 +193,7 @@ def bench_stamp(series: int, lines: int, seconds: float) -> Iterator[Row]:
 
     def run(clock: SourceClock, events: Events) -> Callable[[], object]:
         def once() -> None:
-            stamp = clock.stamp(events, T_MS)
+            stamp = clock.stamp([clock.admit(events, T_MS)], T_MS)
             for batch in stamp.batches:
                 encode(batch)
             clock.delivered(stamp)

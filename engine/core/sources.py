@@ -30,8 +30,8 @@ The next module in the flow is `core.router`.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -80,34 +80,30 @@ class SourceTiming(Struct, frozen=True):
     settle_ms: int = 0
 
 
-class Stamp(Struct, frozen=True):
-    """A request made ready: its batches to send in order, and what was kept out, by reason.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is taken of the events of one request: how many, the span of their times (rounded outwards), and the rest.
 
-    Tell the clock how it went: `SourceClock.delivered` or `failed`, with this very stamp. A stamp without batches
-    (everything was kept out) needs neither.
+    `dropped` is what was kept out, by reason. `ticket` is the clock's own number of it.
     """
 
-    batches: tuple[Batch, ...] = ()
-    dropped: Mapping[str, int] = {}
+    events: Events
+    dropped: Mapping[str, int]
     oldest_ms: int = 0
     newest_ms: int = 0
+    ticket: int = 0
 
     @property
     def accepted(self) -> int:
-        """How many events the batches carry."""
-        return sum(
-            len(batch.values) if isinstance(batch, MetricBatch) else count(batch.streams) for batch in self.batches
-        )
+        """How many events there are."""
+        return count(self.events)
 
 
-@dataclass(frozen=True, slots=True)
-class _Admitted:
-    """What remains of a request: its pieces, the span of their times (rounded outwards), the reasons of the rest."""
+class Stamp(Struct, frozen=True):
+    """Requests made ready: their batches to send in order. Tell the clock how it went with this very stamp."""
 
-    pieces: list[Samples] | list[Streams]
-    oldest_ms: int
-    newest_ms: int
-    dropped: dict[str, int]
+    batches: tuple[Batch, ...] = ()
+    requests: tuple[Request, ...] = ()
 
 
 class _Failed(Struct, frozen=True):
@@ -120,8 +116,9 @@ class _Failed(Struct, frozen=True):
 
     def came_again(self, stamp: Stamp) -> bool:
         """Whether a later request holds these events: only one that was stamped after the failure can."""
-        is_later = stamp.batches[0].seq > self.seq
-        return is_later and stamp.oldest_ms <= self.oldest_ms and stamp.newest_ms >= self.newest_ms
+        return stamp.batches[0].seq > self.seq and any(
+            one.oldest_ms <= self.oldest_ms and one.newest_ms >= self.newest_ms for one in stamp.requests
+        )
 
 
 class _Unsettled:
@@ -169,7 +166,8 @@ class SourceClock:
         self._data_at_ms = 0
         self._beat_at_ms = 0
         self._say_again = False
-        self._in_flight: dict[int, int] = {}  # last seq of a stamp -> its oldest event
+        self._tickets = 0
+        self._in_flight: dict[int, int] = {}  # by ticket, the oldest event of a request that is not delivered yet
         self._failed: list[_Failed] = []
         self._unsettled = _Unsettled(epoch, timing.settle_ms)
         self._runs = Runs(_RUNS_OF_A_SOURCE)
@@ -179,39 +177,54 @@ class SourceClock:
         """The promise made so far; None before the first event."""
         return self._promised_ms
 
-    def stamp(self, events: Events, now_ms: int) -> Stamp:
-        """Make decoded events ready for the topic; late, far-future and oversized ones are kept out and counted."""
+    def admit(self, events: Events, now_ms: int) -> Request:
+        """Take the events of a request; late, far-future and oversized ones are kept out and counted.
+
+        Until it is delivered or has failed the watermark stays below them. A request of which nothing is left needs
+        neither that nor a stamp.
+        """
         floor_ms = self._floor_ms(now_ms)
-        admitted = _admit(events, floor_ms, now_ms + self.timing.max_ahead_ms)
-        if not admitted.pieces:
-            return Stamp(dropped=admitted.dropped)
+        request = _admit(events, floor_ms, now_ms + self.timing.max_ahead_ms)
+        if not request.accepted:
+            return request
         if self._promised_ms is None:
-            self._promised_ms = max(floor_ms, admitted.oldest_ms - self.timing.lateness_ms)
-        self._in_flight[self._seq + len(admitted.pieces)] = admitted.oldest_ms
+            self._promised_ms = max(floor_ms, request.oldest_ms - self.timing.lateness_ms)
+        self._tickets += 1
+        self._in_flight[self._tickets] = request.oldest_ms
         self._data_at_ms = now_ms
-        self._unsettled.note(admitted.oldest_ms, now_ms, self.timing.lateness_ms)
+        self._unsettled.note(request.oldest_ms, now_ms, self.timing.lateness_ms)
+        return replace(request, ticket=self._tickets)
+
+    def stamp(self, requests: Sequence[Request], now_ms: int) -> Stamp:
+        """Put admitted requests into numbered batches, as few as may be, with the watermark as it is now."""
+        held = tuple(request for request in requests if request.accepted)
+        if not held:
+            return Stamp()
         if self._newest_ms is not None:
             self._promise(min(self._newest_ms, now_ms) - self.timing.lateness_ms, now_ms)
-        batches = tuple(self._batch(piece, now_ms) for piece in admitted.pieces)
-        return Stamp(batches, admitted.dropped, admitted.oldest_ms, admitted.newest_ms)
+        pieces = _split([request.events for request in held])
+        return Stamp(tuple(self._batch(piece, now_ms) for piece in pieces), held)
 
     def delivered(self, stamp: Stamp) -> None:
         """Every batch of the stamp was acknowledged by the broker."""
-        self._in_flight.pop(stamp.batches[-1].seq, None)
-        self._newest_ms = stamp.newest_ms if self._newest_ms is None else max(self._newest_ms, stamp.newest_ms)
+        for request in stamp.requests:
+            self._in_flight.pop(request.ticket, None)
+            newest_ms = request.newest_ms
+            self._newest_ms = newest_ms if self._newest_ms is None else max(self._newest_ms, newest_ms)
         self._failed = [failed for failed in self._failed if not failed.came_again(stamp)]
 
     def failed(self, stamp: Stamp, now_ms: int) -> None:
-        """Some batch of the stamp was not acknowledged; the client will send its events again."""
-        self._in_flight.pop(stamp.batches[-1].seq, None)
-        self._await_again(stamp.oldest_ms, stamp.newest_ms, now_ms)
+        """Some batch of the stamp was not acknowledged; the clients will send their events again."""
+        for request in stamp.requests:
+            self._in_flight.pop(request.ticket, None)
+            self._await_again(request.oldest_ms, request.newest_ms, now_ms)
         self._say_again = True
 
     def refused(self, events: Events, now_ms: int) -> None:
         """A request was turned away before it was stamped; the client will send it again."""
-        admitted = _admit(events, self._floor_ms(now_ms), now_ms + self.timing.max_ahead_ms)
-        if admitted.pieces:
-            self._await_again(admitted.oldest_ms, admitted.newest_ms, now_ms)
+        request = _admit(events, self._floor_ms(now_ms), now_ms + self.timing.max_ahead_ms)
+        if request.accepted:
+            self._await_again(request.oldest_ms, request.newest_ms, now_ms)
 
     def heartbeat(self, now_ms: int) -> Batch | None:
         """An empty batch that moves the watermark, if there is something to say; ask often (every few dozen ms).
@@ -297,13 +310,21 @@ def json_values(samples: Samples) -> tuple[list[float], dict[str, Special]]:
     return np.where(finite, values, 0.0).tolist(), special
 
 
-def _admit(events: Events, floor_ms: int, ceiling_ms: int) -> _Admitted:
+def _split(parts: Sequence[Events]) -> list[Samples] | list[Streams]:
+    """All events of one source's requests, in order, in pieces that fit into a message."""
+    if isinstance(parts[0], Samples):
+        samples = Samples.concat(part for part in parts if isinstance(part, Samples))
+        return list(split_samples(samples, label_sizes(samples)))
+    return list(split_streams([stream for part in parts if isinstance(part, list) for stream in part]))
+
+
+def _admit(events: Events, floor_ms: int, ceiling_ms: int) -> Request:
     if isinstance(events, Samples):
         return _admit_samples(events, floor_ms, ceiling_ms)
     return _admit_streams(events, floor_ms, ceiling_ms)
 
 
-def _admit_samples(samples: Samples, floor_ms: int, ceiling_ms: int) -> _Admitted:
+def _admit_samples(samples: Samples, floor_ms: int, ceiling_ms: int) -> Request:
     sizes = label_sizes(samples)
     late, future = samples.t_ms < floor_ms, samples.t_ms > ceiling_ms
     oversized = (sizes > MAX_LABEL_BYTES * (1 if samples.counts is None else samples.counts)) & ~late & ~future
@@ -311,14 +332,13 @@ def _admit_samples(samples: Samples, floor_ms: int, ceiling_ms: int) -> _Admitte
     dropped = {reason: len(samples.where(mask)) for reason, mask in found.items() if mask.any()}
     if dropped:
         kept = ~(late | future | oversized)
-        samples, sizes = samples.where(kept), sizes[kept]
+        samples = samples.where(kept)
     if not len(samples):
-        return _Admitted([], 0, 0, dropped)
-    pieces = list(split_samples(samples, sizes))
-    return _Admitted(pieces, int(samples.t_ms.min()), int(samples.t_ms.max()), dropped)
+        return Request(samples, dropped)
+    return Request(samples, dropped, int(samples.t_ms.min()), int(samples.t_ms.max()))
 
 
-def _admit_streams(streams: Streams, floor_ms: int, ceiling_ms: int) -> _Admitted:
+def _admit_streams(streams: Streams, floor_ms: int, ceiling_ms: int) -> Request:
     floor_ns, ceiling_ns = floor_ms * 1_000_000, ceiling_ms * 1_000_000
     dropped: Counter[str] = Counter()
     kept: Streams = []
@@ -339,8 +359,7 @@ def _admit_streams(streams: Streams, floor_ms: int, ceiling_ms: int) -> _Admitte
         if entries:
             kept.append(LogStream(stream.labels, entries))
     if not kept:
-        return _Admitted([], 0, 0, dict(dropped))
+        return Request([], dict(dropped))
     oldest_ns = min(stream.entries[0].t_ns for stream in kept)
     newest_ns = max(stream.entries[-1].t_ns for stream in kept)
-    pieces = list(split_streams(kept))
-    return _Admitted(pieces, oldest_ns // 1_000_000, -(-newest_ns // 1_000_000), dict(dropped))
+    return Request(kept, dict(dropped), oldest_ns // 1_000_000, -(-newest_ns // 1_000_000))

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors import Taken
-from engine.core.batching import Events
+from engine.core.batching import Events, Samples
 from engine.core.messages import encode
-from engine.core.sources import Kind, SourceClock, SourceTiming, Stamp
+from engine.core.sources import Kind, Request, SourceClock, SourceTiming, Stamp
+
+_SAMPLE_BYTES = 100
 
 Send = Callable[[str, bytes, bytes], Awaitable[None]]
 """`send(topic, key, value)` resolves when the broker acknowledged. Calls made in order must be stored in order."""
@@ -84,6 +86,17 @@ class Source:
     connector: str
     clock: SourceClock
     is_beating: bool = False
+    is_sending: bool = False
+    waiting: list[_Waiting] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A request that is not acknowledged yet; its `outcome` is what went wrong, "" if all is well."""
+
+    request: Request
+    size: int
+    outcome: asyncio.Future[str]
 
 
 class Publisher:
@@ -104,6 +117,8 @@ class Publisher:
         self._instance = instance
         self._sources: dict[str, Source] = {}
         self._pending_bytes = 0
+        self.unacknowledged = 0
+        """How many requests wait for the broker."""
         self._tasks: set[asyncio.Task[str]] = set()
 
     def source(self, name: str, connector: str, kind: Kind, timing: SourceTiming) -> Source:
@@ -130,17 +145,22 @@ class Publisher:
         if self._pending_bytes >= self._limits.max_pending_bytes:
             source.clock.refused(events, self.now_ms())
             raise UnavailableError(f"{self._pending_bytes} bytes wait for the broker")
-        stamp = source.clock.stamp(events, self.now_ms())
-        if stamp.batches:
-            task = self._start(source, [encode(batch) for batch in stamp.batches])
-            task.add_done_callback(lambda done: self._settle(source, stamp, done))
-            done, _ = await asyncio.wait({task}, timeout=self._limits.ack_timeout_s)
+        request = source.clock.admit(events, self.now_ms())
+        if request.accepted:
+            outcome = asyncio.get_running_loop().create_future()
+            waiting = _Waiting(request, _rough_size(request.events), outcome)
+            self._pending_bytes += waiting.size
+            self.unacknowledged += 1
+            source.waiting.append(waiting)
+            if not source.is_sending:
+                self._send_waiting(source)
+            done, _ = await asyncio.wait({outcome}, timeout=self._limits.ack_timeout_s)
             if not done:
                 raise UnavailableError(f"the broker did not acknowledge within {self._limits.ack_timeout_s:g} s")
-            if problem := task.result():
+            if problem := outcome.result():
                 raise UnavailableError(problem)
-        self.metrics.drop(stamp.dropped)
-        return Taken(stamp.accepted, stamp.dropped)
+        self.metrics.drop(request.dropped)
+        return Taken(request.accepted, request.dropped)
 
     async def heartbeat_once(self) -> None:
         """Let every source say how far it is, if it has something to say, and wait for the broker."""
@@ -168,6 +188,14 @@ class Publisher:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    def _send_waiting(self, source: Source) -> None:
+        """Send what waits, all together: a message costs far more than what it carries."""
+        waiting, source.waiting = source.waiting, []
+        stamp = source.clock.stamp([one.request for one in waiting], self.now_ms())
+        source.is_sending = True
+        task = self._start(source, [encode(batch) for batch in stamp.batches])
+        task.add_done_callback(lambda done: self._settle(source, stamp, waiting, done))
 
     def _beat(self, source: Source) -> asyncio.Task[str] | None:
         if source.is_beating:
@@ -202,14 +230,24 @@ class Publisher:
         problems = [result for result in results if isinstance(result, BaseException)]
         return f"the broker did not take it: {problems[0]!r}" if problems else ""
 
-    def _settle(self, source: Source, stamp: Stamp, task: asyncio.Task[str]) -> None:
-        if task.cancelled() or task.result():
+    def _settle(self, source: Source, stamp: Stamp, sent: list[_Waiting], task: asyncio.Task[str]) -> None:
+        problem = "it was given up" if task.cancelled() else task.result()
+        if problem:
             source.clock.failed(stamp, self.now_ms())
-            return
-        source.clock.delivered(stamp)
-        self.metrics.watermark.labels(source.name).set(stamp.batches[-1].watermark_ms)
-        self.metrics.events.labels(source.clock.kind, source.connector).inc(stamp.accepted)
-        self._beat(source)
+        else:
+            source.clock.delivered(stamp)
+            self.metrics.watermark.labels(source.name).set(stamp.batches[-1].watermark_ms)
+            accepted = sum(one.request.accepted for one in sent)
+            self.metrics.events.labels(source.clock.kind, source.connector).inc(accepted)
+        for one in sent:
+            self._pending_bytes -= one.size
+            self.unacknowledged -= 1
+            one.outcome.set_result(problem)
+        source.is_sending = False
+        if source.waiting:
+            self._send_waiting(source)
+        elif not problem:
+            self._beat(source)
 
     def _beat_done(self, source: Source, watermark_ms: int, task: asyncio.Task[str]) -> None:
         source.is_beating = False
@@ -217,3 +255,10 @@ class Publisher:
             source.clock.heartbeat_failed()
         else:
             self.metrics.watermark.labels(source.name).set(watermark_ms)
+
+
+def _rough_size(events: Events) -> int:
+    """About how many bytes events take in memory while they wait."""
+    if isinstance(events, Samples):
+        return len(events) * _SAMPLE_BYTES
+    return sum(len(entry.line) + _SAMPLE_BYTES for stream in events for entry in stream.entries)

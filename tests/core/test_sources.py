@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from engine.core.batching import MAX_BYTES, MAX_EVENTS, Samples, label_sizes, split_samples, split_streams
+from engine.core.batching import MAX_BYTES, MAX_EVENTS, Events, Samples, label_sizes, split_samples, split_streams
 from engine.core.messages import LogBatch, LogEntry, LogStream, MetricBatch, encode
 from engine.core.sources import SourceClock, SourceTiming, Stamp
 from engine.core.window import STALE
@@ -30,9 +32,23 @@ def clock(kind: str = "metrics", timing: SourceTiming = TIMING) -> SourceClock:
     return SourceClock("source", "logs" if kind == "logs" else "metrics", 7, timing)
 
 
-def send(source: SourceClock, at_ms: int, *times_ms: int) -> Stamp:
+class Stamped(Stamp, frozen=True):
+    """A stamp of one request, with what became of its events."""
+
+    dropped: Mapping[str, int] = {}
+    accepted: int = 0
+    oldest_ms: int = 0
+
+
+def stamped(source: SourceClock, events: Events, at_ms: int) -> Stamped:
+    request = source.admit(events, at_ms)
+    stamp = source.stamp([request], at_ms)
+    return Stamped(stamp.batches, stamp.requests, request.dropped, request.accepted, request.oldest_ms)
+
+
+def send(source: SourceClock, at_ms: int, *times_ms: int) -> Stamped:
     """Stamp and deliver at once."""
-    stamp = source.stamp(samples(*times_ms), at_ms)
+    stamp = stamped(source, samples(*times_ms), at_ms)
     if stamp.batches:
         source.delivered(stamp)
     return stamp
@@ -91,7 +107,7 @@ def test_a_quiet_source_says_how_far_it_is(quiet_ms: int, expected: int | None):
 
 def test_a_heartbeat_is_an_empty_batch_of_the_sources_kind_with_the_next_number():
     source = clock("logs")
-    source.delivered(source.stamp(lines(NOW * 1_000_000), NOW))
+    source.delivered(stamped(source, lines(NOW * 1_000_000), NOW))
     assert source.heartbeat(NOW + 100) == LogBatch("source", 7, 2, NOW + 1, NOW + 100)
 
 
@@ -104,7 +120,7 @@ def test_an_idle_source_beats_once_a_second():
 
 def test_a_source_that_delivered_nothing_has_nothing_to_say():
     source = clock()
-    stamp = source.stamp(samples(NOW), NOW)
+    stamp = stamped(source, samples(NOW), NOW)
     assert source.heartbeat(NOW + 60_000) is None
     source.failed(stamp, NOW + 60_000)
     assert source.heartbeat(NOW + 60_000) is None
@@ -112,7 +128,7 @@ def test_a_source_that_delivered_nothing_has_nothing_to_say():
 
 def test_a_log_time_inside_a_millisecond_is_complete_only_after_that_millisecond():
     source = clock("logs")
-    source.delivered(source.stamp(lines(NOW * 1_000_000 + 1), NOW))
+    source.delivered(stamped(source, lines(NOW * 1_000_000 + 1), NOW))
     assert source.heartbeat(NOW + 100).watermark_ms == NOW + 2
 
 
@@ -121,7 +137,7 @@ def test_the_watermark_stays_below_data_on_its_way():
     #  B (1000)        acknowledged    heartbeat: only 0      heartbeat: 1001
     source = clock()
     send(source, NOW, NOW)
-    first = source.stamp(samples(NOW, NOW + 500), NOW + 500)
+    first = stamped(source, samples(NOW, NOW + 500), NOW + 500)
     send(source, NOW + 1000, NOW + 1000)
     assert source.heartbeat(NOW + 1200).watermark_ms == NOW
     source.delivered(first)
@@ -141,8 +157,8 @@ def test_a_failure_is_waited_for_although_a_request_beside_it_got_through():
     #  B (in flight beside it) acknowledged
     source = clock()
     send(source, NOW, NOW)
-    lost = source.stamp(samples(NOW + 50, NOW + 60), NOW + 60)
-    beside = source.stamp(samples(NOW + 40, NOW + 900), NOW + 900)
+    lost = stamped(source, samples(NOW + 50, NOW + 60), NOW + 60)
+    beside = stamped(source, samples(NOW + 40, NOW + 900), NOW + 900)
     source.failed(lost, NOW + 950)
     source.delivered(beside)
     for quiet_ms in range(0, 5_000, 50):
@@ -153,7 +169,7 @@ def test_a_failure_is_waited_for_although_a_request_beside_it_got_through():
 def test_what_failed_is_not_late_when_it_is_sent_again():
     source = clock()
     send(source, NOW, NOW)
-    lost = source.stamp(samples(NOW + 50, NOW + 900), NOW + 900)
+    lost = stamped(source, samples(NOW + 50, NOW + 900), NOW + 900)
     source.failed(lost, NOW + 950)
     send(source, NOW + 1_000, NOW + 1_000)
     for quiet_ms in range(0, 30_000, 500):
@@ -167,7 +183,7 @@ def test_what_failed_is_not_late_when_it_is_sent_again():
 def test_what_failed_and_never_comes_again_holds_the_watermark_for_a_bounded_time():
     source = clock()
     send(source, NOW, NOW)
-    source.failed(source.stamp(samples(NOW + 50), NOW + 50), NOW + 50)
+    source.failed(stamped(source, samples(NOW + 50), NOW + 50), NOW + 50)
     assert source.heartbeat(NOW + 60_049).watermark_ms == NOW + 50
     assert source.heartbeat(NOW + 61_050).watermark_ms > NOW + 50
 
@@ -194,13 +210,13 @@ def test_a_wall_clock_that_jumps_back_does_no_harm():
     [(float("nan"), "NaN"), (float("inf"), "+Inf"), (float("-inf"), "-Inf"), (STALE, "stale")],
 )
 def test_values_that_json_cannot_hold_stand_aside(value: float, special: str):
-    (batch,) = clock().stamp(samples(NOW, value=value), NOW).batches
+    (batch,) = stamped(clock(), samples(NOW, value=value), NOW).batches
     assert (batch.values, batch.special) == ([0.0], {"0": special})
 
 
 def test_a_line_over_the_limit_is_refused_and_counted_and_its_neighbours_are_taken():
     stream = LogStream(Raw(b'{"job":"a"}'), [LogEntry(NOW * 1_000_000, text) for text in ("a", "b" * 262_145, "c")])
-    stamp = clock("logs").stamp([stream], NOW)
+    stamp = stamped(clock("logs"), [stream], NOW)
     assert (stamp.dropped, [entry.line for entry in stamp.batches[0].streams[0].entries]) == (
         {"line_too_long": 1},
         ["a", "c"],
@@ -209,18 +225,18 @@ def test_a_line_over_the_limit_is_refused_and_counted_and_its_neighbours_are_tak
 
 @pytest.mark.parametrize("line", ["é" * 131_072, "x" * 262_144])
 def test_a_line_at_the_limit_of_256_kib_of_utf8_is_taken(line: str):
-    assert clock("logs").stamp(lines(NOW * 1_000_000, text=line), NOW).dropped == {}
+    assert stamped(clock("logs"), lines(NOW * 1_000_000, text=line), NOW).dropped == {}
 
 
 def test_a_line_that_no_message_could_hold_once_escaped_is_refused():
-    assert clock("logs").stamp(lines(NOW * 1_000_000, text="\x00" * 200_000), NOW).dropped == {"line_too_long": 1}
+    assert stamped(clock("logs"), lines(NOW * 1_000_000, text="\x00" * 200_000), NOW).dropped == {"line_too_long": 1}
 
 
 def test_a_label_set_over_64_kib_is_refused_and_counted():
     huge = b'{"a":"' + b"x" * 65_536 + b'"}'
-    stamp = clock().stamp(Samples([huge, SERIES], np.full(2, NOW), np.ones(2)), NOW)
+    stamp = stamped(clock(), Samples([huge, SERIES], np.full(2, NOW), np.ones(2)), NOW)
     assert (stamp.dropped, stamp.accepted) == ({"labels_too_long": 1}, 1)
-    stamp = clock("logs").stamp([LogStream(Raw(huge), [LogEntry(NOW * 1_000_000, "x")])], NOW)
+    stamp = stamped(clock("logs"), [LogStream(Raw(huge), [LogEntry(NOW * 1_000_000, "x")])], NOW)
     assert (stamp.dropped, stamp.batches) == ({"labels_too_long": 1}, ())
 
 
@@ -256,12 +272,12 @@ def test_pieces_of_streams_fit_and_lose_nothing(streams: list[list[str]], max_ev
 def test_the_largest_batches_stay_below_900_kilobytes():
     label = b'{"a":"' + b"x" * 1_000 + b'"}'
     many = Samples([label] * 20_000, np.full(20_000, NOW), np.full(20_000, -1.2345678901234567e-300))
-    messages = [encode(batch) for batch in clock().stamp(many, NOW).batches]
+    messages = [encode(batch) for batch in stamped(clock(), many, NOW).batches]
     messages += [
-        encode(b) for b in clock("logs").stamp(lines(*[NOW * 1_000_000] * 9_000, text="\t" * 500), NOW).batches
+        encode(b) for b in stamped(clock("logs"), lines(*[NOW * 1_000_000] * 9_000, text="\t" * 500), NOW).batches
     ]
     assert max(map(len, messages)) < MAX_BYTES + 10_000
-    assert len(clock().stamp(samples(*[NOW] * (MAX_EVENTS + 1)), NOW).batches) == 2
+    assert len(stamped(clock(), samples(*[NOW] * (MAX_EVENTS + 1)), NOW).batches) == 2
 
 
 # (wall ms that pass, event times relative to the wall, delivered?, settled at once?)
@@ -299,7 +315,7 @@ def test_whatever_happens_the_promises_hold(steps: list[Step], lateness_ms: int,
 
     for passed_ms, offsets, is_delivered, at_once in steps:
         now_ms += passed_ms
-        stamp = source.stamp(samples(*[now_ms + offset for offset in offsets]), now_ms)
+        stamp = stamped(source, samples(*[now_ms + offset for offset in offsets]), now_ms)
         assert stamp.accepted + sum(stamp.dropped.values()) == len(offsets)
         for batch in stamp.batches:
             check(batch)
@@ -370,3 +386,25 @@ def test_shards_that_pause_no_longer_than_settle_ms_lose_nothing_after_an_outage
         source.heartbeat(NOW + at_ms)
         dropped += sum(send(source, NOW + at_ms, *(NOW + t_ms for t_ms in times)).dropped.values())
     assert dropped == 0
+
+
+def test_requests_that_waited_share_a_batch_and_hold_the_watermark_each_by_itself():
+    source = clock()
+    send(source, NOW, NOW)
+    early, late = source.admit(samples(NOW - 90), NOW), source.admit(samples(NOW + 500), NOW + 500)
+    send(source, NOW + 600, NOW + 600)
+    assert source.watermark_ms <= NOW - 90  # `early` waits for its turn
+    stamp = source.stamp([early, late], NOW + 600)
+    assert [batch.t_ms for batch in stamp.batches] == [[NOW - 90, NOW + 500]]
+    source.delivered(stamp)
+    assert send(source, NOW + 700, NOW + 700).batches[0].watermark_ms == NOW + 500
+
+
+def test_requests_that_failed_together_may_come_again_apart():
+    source = clock()
+    send(source, NOW, NOW)
+    lost = source.stamp([source.admit(samples(t_ms), NOW + 400) for t_ms in (NOW + 10, NOW + 400)], NOW + 400)
+    source.failed(lost, NOW + 400)
+    assert send(source, NOW + 1_000, NOW + 400).dropped == {}
+    assert send(source, NOW + 1_000, NOW + 10).dropped == {}
+    assert send(source, NOW + 1_100, NOW + 1_100).batches[0].watermark_ms == NOW + 300

@@ -20,6 +20,7 @@ from engine.edge.publisher import ConnectorMetrics, Publisher, PublisherLimits
 from engine.edge.receivers import Receivers
 from tests.connectors import test_remote_write_v2 as v2
 from tests.connectors.test_contract import LOKI_JSON, T_MS, loki_protobuf_body, remote_write_body
+from tests.waiting import until
 
 JSON = {"Content-Type": "application/json", "X-Scope-OrgID": "team", "User-Agent": "agent"}
 PUSH = "/loki/api/v1/push"
@@ -193,14 +194,29 @@ async def test_the_answer_waits_for_the_broker(start: Start):
     assert (await waiting)[0] == 204
 
 
-async def test_concurrent_requests_of_one_source_are_stored_in_the_order_of_their_numbers(start: Start):
+async def test_requests_of_one_source_that_wait_go_on_together_in_one_message(start: Start):
     site = await start()
     site.log.gate.clear()
     requests = [asyncio.create_task(site.post(body=push(f"line {i}"))) for i in range(50)]
-    await site.log.holds(50)
+    await site.log.holds(1)
+    await until(lambda: site.publisher.unacknowledged == 50)
     site.log.gate.set()
     assert {status for status, _ in await asyncio.gather(*requests)} == {204}
-    assert [batch.seq for batch in site.log.batches] == list(range(1, 51))
+    assert [batch.seq for batch in site.log.batches] == [1, 2]
+    assert sorted(site.log.lines()) == sorted(f"line {i}" for i in range(50))
+
+
+async def test_requests_that_fail_together_are_each_told_so(start: Start):
+    site = await start()
+    site.log.gate.clear()
+    first = asyncio.create_task(site.post(body=push("first")))
+    await site.log.holds(1)
+    others = [asyncio.create_task(site.post(body=push(f"line {i}"))) for i in range(3)]
+    await until(lambda: site.publisher.unacknowledged == 4)
+    site.log.failures = 1
+    site.log.gate.set()
+    assert (await first)[0] == 204
+    assert {status for status, _ in await asyncio.gather(*others)} == {503}
 
 
 async def test_a_broker_that_fails_is_told_to_the_client_and_the_retry_is_not_late(start: Start):
