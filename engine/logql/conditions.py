@@ -1,7 +1,8 @@
 """Label filters: `| level="error" and took > 10ms`.
 
-A line that already failed in an earlier stage passes number filters (it stays visible); a value that cannot be read as
-a number marks the line with `LabelFilterErr`, and a missing label does not match (Loki: `log/label_filter.go`).
+A value that cannot be read as a number marks the line with `LabelFilterErr`, unless an earlier stage marked it, and the
+line stays; a missing label does not match. Addresses are looked for inside the value, as line filters do, and a line
+that failed before stays whatever its address (Loki: `log/label_filter.go`, `log/ip.go`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from engine.core.labels import Matcher
 from engine.logql import tree as t
 from engine.logql import units
 from engine.logql.line import Line, Stage
-from engine.logql.linefilters import compile_regex, inside, parse_range
+from engine.logql.linefilters import compile_regex, holds_address, parse_range
 
 _NUMERIC: dict[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
@@ -80,15 +81,14 @@ def _numeric(node: t.Compare) -> Stage:
     name, wanted, compare, read = node.name, float(node.value), _NUMERIC[node.op], _READERS[node.kind]
 
     def stage(line: Line) -> bool:
-        if line.error:
-            return True
         text = line.labels.get(name)
         if text is None:
             return False
         try:
             return compare(read(text), wanted)
         except ValueError as error:
-            line.fail("LabelFilterErr", str(error))
+            if not line.error:
+                line.fail("LabelFilterErr", str(error))
             return True
 
     return stage
@@ -96,7 +96,7 @@ def _numeric(node: t.Compare) -> Stage:
 
 def _address(node: t.Compare) -> Stage:
     try:
-        wanted = parse_range(str(node.value))
+        holds = holds_address(parse_range(str(node.value)))
     except ValueError as error:
         raise node.place.refuse(str(error)) from error
     name, positive = node.name, node.op == "="
@@ -105,12 +105,6 @@ def _address(node: t.Compare) -> Stage:
         if line.error:
             return True
         text = line.labels.get(name)
-        if text is None:
-            return False
-        try:
-            return inside(text, wanted) == positive
-        except ValueError as error:
-            line.fail("LabelFilterErr", str(error))
-            return True
+        return text is not None and holds(text) == positive
 
     return stage

@@ -6,6 +6,7 @@ the rows of a slice per series with one numpy call. Semantics: Loki `pkg/logql/r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -164,6 +165,21 @@ class SortNode:
     def evaluate(self, context: Context) -> Value:
         """The operand's elements in the order of their values, NaN last."""
         return relabel.ordered_by_value(vector_value(self.operand.evaluate(context)), descending=self.descending)
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroIsNaN:
+    """A divisor: in LogQL dividing by zero gives NaN, where PromQL gives an infinity."""
+
+    operand: Node
+
+    def evaluate(self, context: Context) -> Value:
+        """The operand's value, NaN for zero."""
+        value = self.operand.evaluate(context)
+        if isinstance(value, float):
+            return value or math.nan
+        vector = vector_value(value)
+        return vector.with_values(np.where(vector.values == 0, np.nan, vector.values))
 
 
 @dataclass(frozen=True, slots=True)

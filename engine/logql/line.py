@@ -7,7 +7,7 @@ first wins (Loki: `LabelsBuilder`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from engine.core.labels import Labels
 
@@ -47,12 +47,18 @@ class Line:
 
     def add(self, name: str, value: str) -> None:
         """A label that a parser found."""
+        if "\ufffd" in value:
+            value = ""  # what was no UTF-8 is no value, as in Loki
         if name in self.base:
             name += SUFFIX
         if name not in self.labels or name in self.spilled:
             self.labels[name] = value
             if name in self.spilled:
                 self.spilled -= {name}
+
+    def has_parsed(self, names: Iterable[str]) -> bool:
+        """Whether parsers found a label for every one of these names."""
+        return all(name in self.labels and name not in self.base for name in names)
 
     def fail(self, kind: str, details: str) -> None:
         """Note that a stage could not do its work; the line goes on, marked."""

@@ -14,7 +14,9 @@ Test = Callable[[str], bool]
 
 _QUIET = re2.Options()
 _QUIET.log_errors = False  # the caller reports them
-_ADDRESS = re2.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{0,40}[0-9A-Fa-f:]")
+# Loki takes everything from the hint on that an address may hold, so `10.0.0.1.` at the end of a sentence is none.
+_ADDRESS = re2.compile(r"\d{1,3}\.[\d.]*|(?:[0-9A-Fa-f]{1,4}:|::[0-9A-Fa-f])[0-9A-Fa-f:.]*")
+_LONGEST_ADDRESS = 45
 
 
 def compile_filter(node: t.LineFilter) -> Test:
@@ -37,7 +39,7 @@ def _positive(node: t.LineFilter, text: str, *, is_ip: bool) -> Test:
         if node.op not in ("|=", "!="):
             raise node.place.refuse(f"ip: invalid operation: {node.op} does not take ip(), only |= and != do")
         try:
-            return _holds_address(parse_range(text))
+            return holds_address(parse_range(text))
         except ValueError as error:
             raise node.place.refuse(str(error)) from error
     if node.op in ("|=", "!="):
@@ -102,21 +104,20 @@ def parse_range(text: str) -> AddressRange:
         raise ValueError(f"ip: invalid pattern {text!r}: {error}") from error
 
 
-def inside(address: str, wanted: AddressRange) -> bool:
-    """Whether an address lies in a range. Raises `ValueError` for what is no address."""
-    found = ipaddress.ip_address(address)
+def holds_address(wanted: AddressRange) -> Test:
+    """Whether an address of a range stands somewhere in a text."""
     version, first, last = wanted
-    return found.version == version and first <= int(found) <= last
 
-
-def _holds_address(wanted: AddressRange) -> Test:
-    def test(line: str) -> bool:
-        for candidate in _ADDRESS.findall(line):
+    def test(text: str) -> bool:
+        for candidate in _ADDRESS.findall(text):
+            if len(candidate) > _LONGEST_ADDRESS:
+                continue
             try:
-                if inside(candidate, wanted):
-                    return True
+                found = ipaddress.ip_address(candidate)
             except ValueError:
                 continue
+            if found.version == version and first <= int(found) <= last:
+                return True
         return False
 
     return test
