@@ -22,6 +22,7 @@ from engine.logql.evaluate import (
     VectorNode,
     ZeroIsNaN,
 )
+from engine.logql.joint import join
 from engine.logql.parse import parse
 from engine.logql.pipeline import Pipeline
 from engine.logql.window import LogWindow
@@ -106,14 +107,12 @@ class _Compiler:
         key = f"logs {what}{query.text}{how}"
         offset_ms = tree.range.offset_ms
         if offset_ms < 0 and not self._strict:
-            raise tree.range.place.refuse(
-                "a negative offset looks into the future, which has not arrived when a rule is due"
-            )
+            raise tree.range.place.refuse("a negative offset looks into the future, which has not arrived yet")
         range_ms, reach_ms = tree.range.range_ms, tree.range.range_ms + max(0, offset_ms)
         known = self.selectors.get(key)
         if known is not None:
             range_ms, reach_ms = max(range_ms, known.range_ms), max(reach_ms, known.reach_ms)
-        self.selectors[key] = Selector("logs", key, matches, reach_ms, LogWindow, extract, range_ms)
+        self.selectors[key] = Selector("logs", key, matches, reach_ms, LogWindow, extract, range_ms, join)
         lines = LogRange(key, tree.range.range_ms, tree.range.offset_ms)
         self.ranges.append(lines)
         return lines

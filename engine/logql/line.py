@@ -56,6 +56,12 @@ class Line:
             if name in self.spilled:
                 self.spilled -= {name}
 
+    def copy(self) -> Line:
+        """The line as it is now, to be changed apart from this one."""
+        own = type(self)(self.text, self.labels, {})
+        own.base, own.spilled = self.base, self.spilled
+        return own
+
     def has_parsed(self, names: Iterable[str]) -> bool:
         """Whether parsers found a label for every one of these names."""
         return all(name in self.labels and name not in self.base for name in names)

@@ -48,7 +48,7 @@ class Pipeline:
         self.filters = tuple(stage for stage in stages[:split] if isinstance(stage, t.LineFilter))
         self.tests = tuple(map(linefilters.compile_filter, self.filters))
         rest = stages[split:]
-        self.parser = rest[0] if rest and _is_shareable(rest[0]) and self.wanted != set() else None
+        self.parser = _shareable(rest[0]) if rest and self.wanted != set() else None
         self.stages = _compile_stages(rest, self.wanted)
         after = rest[1:] if self.parser else ()
         self.reading = next((i for i, stage in enumerate(after) if not isinstance(stage, t.LabelFilter)), len(after))
@@ -99,8 +99,11 @@ def needed_labels(stages: Iterable[t.Stage], grouping: t.Grouping | None) -> set
     return needed
 
 
-def _is_shareable(stage: t.Stage) -> bool:
-    return isinstance(stage, t.Parser) and stage.kind in ("json", "logfmt") and not (stage.extractions or stage.flags)
+def _shareable(stage: t.Stage) -> t.Parser | None:
+    """The stage itself, if it is a parser that finds the same labels whoever asks for them."""
+    if not isinstance(stage, t.Parser) or stage.kind not in ("json", "logfmt") or stage.extractions or stage.flags:
+        return None
+    return stage
 
 
 def _compile_stages(nodes: Sequence[t.Stage], wanted: set[str] | None) -> list[Stage]:
