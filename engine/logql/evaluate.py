@@ -16,7 +16,7 @@ from engine.core.expression import EvaluationError, Selector, Values, Vector, Wi
 from engine.core.labels import Labels, Matcher
 from engine.core.messages import EvidenceLine
 from engine.core.series import SeriesSet
-from engine.logql.window import LogWindow, Slice
+from engine.logql.window import LogWindow, Slice, Totals
 from engine.vector import numeric, relabel
 from engine.vector.aggregations import REDUCTIONS
 from engine.vector.values import (
@@ -42,6 +42,7 @@ _REDUCED = {
     "stdvar_over_time": "stdvar",
 }
 _PER_SECOND = {"rate", "bytes_rate"}
+_TOTALS = {"count_over_time", "sum_over_time", "bytes_over_time", *_PER_SECOND}
 NS_PER_S = 1_000_000_000
 
 
@@ -56,6 +57,11 @@ class LogRange:
     def bounds(self, at_ms: int) -> tuple[int, int]:
         """The range is `(start, end]`."""
         return at_ms - self.offset_ms - self.range_ms, at_ms - self.offset_ms
+
+    def totals(self, context: Context) -> Totals | None:
+        """The sums of the lines' values in the range, where whole numbers make them exact however they are reached."""
+        window = window_of(context.windows, self.key)
+        return window.totals(*self.bounds(context.at_ms), (self.range_ms, self.offset_ms))
 
     def slice(self, context: Context) -> Slice:
         """The lines of the range."""
@@ -80,6 +86,11 @@ class RangeNode:
 
     def evaluate(self, context: Context) -> Value:
         """An instant vector."""
+        if self.op in _TOTALS:
+            totals = self.lines.totals(context)
+            if totals is not None:
+                divide_by = self.lines.range_ms / 1000 if self.op in _PER_SECOND else 1.0
+                return InstantVector(totals.series, totals.sums / divide_by, totals.present)
         found = self.lines.slice(context)
         count = len(found.series)
         present = np.bincount(found.ids, minlength=count) > 0

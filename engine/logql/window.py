@@ -22,10 +22,12 @@ from engine.core.messages import EvidenceLine
 from engine.core.series import Mask, Rows, SeriesSet
 from engine.logql.evidence import EvidenceStore
 from engine.logql.line import ERROR
-from engine.logql.pipeline import decode_series
+from engine.logql.pipeline import decode_series, encode_series
+from engine.logql.totals import RunningTotals, are_exact
 
 NS_PER_MS = 1_000_000
 _FEWEST_ROWS = 1024
+_MOST_RANGES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,15 @@ class Slice:
     times: Times
     ids: Rows
     values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A sum for each series that has a line in a range; valid until the window is asked again."""
+
+    series: SeriesSet
+    sums: Values
+    present: Mask
 
 
 class LogWindow:
@@ -49,17 +60,24 @@ class LogWindow:
         self._number: dict[bytes, int] = {}
         self._labels: list[Labels] = []
         self._series: SeriesSet | None = None
+        self._names: set[tuple[str, ...]] = set()  # the label names that series have
         self._failed: set[int] = set()
         self._lines = EvidenceStore()
+        self._forgotten = 0  # rows that stood before the columns' first one
+        self._exact = True
+        self._totals: dict[tuple[int, int], RunningTotals] = {}
 
     def __len__(self) -> int:
         return self._end - self._begin
 
     @property
     def series(self) -> SeriesSet:
-        """The label sets by number; the same object until a series comes or goes."""
+        """The label sets by number; the same object until a series comes or goes.
+
+        An earlier object shares the list of labels, so it is of no use any more once there is a new one.
+        """
         if self._series is None:
-            self._series = SeriesSet(list(self._labels), distinct=True)
+            self._series = SeriesSet(self._labels, distinct=True)
         return self._series
 
     def append(self, series: Sequence[bytes], t_ms: Times, values: Values) -> None:
@@ -73,7 +91,7 @@ class LogWindow:
         ids = self._numbers(series)
         times = np.asarray(t_ns, np.int64)
         self._add(ids, times, np.asarray(values, np.float64))
-        self._lines.add(series, times.tolist(), lines, stream)
+        self._lines.add(ids, times, lines, stream)
 
     def evict(self, before_ms: int) -> None:
         """Forget what is older than `before_ms`."""
@@ -97,6 +115,26 @@ class LogWindow:
             times, ids, values = times[fine], ids[fine], values[fine]
         return Slice(self.series, times, ids, values)
 
+    def totals(self, start_ms: int, end_ms: int, range_key: tuple[int, int]) -> Totals | None:
+        """The sums of the values in `(start_ms, end_ms]` by series, without failed lines; None if they are not exact.
+
+        `range_key` names the moving range that this is a position of: it costs what it moved by.
+        """
+        if not self._exact:
+            return None
+        running = self._totals.get(range_key)
+        first, stop = (self._forgotten + self._position(ms * NS_PER_MS) for ms in (start_ms, end_ms))
+        if running is None:
+            if len(self._totals) >= _MOST_RANGES:
+                self._totals.clear()
+            running = self._totals[range_key] = RunningTotals.empty(first)
+        count = len(self._labels)
+        running.move(first, stop, (self._ids, self._values, self._forgotten), count)
+        present = running.counts[:count] > 0
+        if self._failed:
+            present &= ~self._failed_mask()
+        return Totals(self.series, running.sums[:count], present)
+
     def failed(self, start_ms: int, end_ms: int) -> list[tuple[Labels, int]]:
         """The series of lines in `(start_ms, end_ms]` that failed in the pipeline, and how many lines each."""
         if not self._failed:
@@ -108,7 +146,16 @@ class LogWindow:
 
     def evidence(self, start_ms: int, end_ms: int, labels: Labels, limit: int) -> list[EvidenceLine]:
         """The most recent lines in `(start_ms, end_ms]`, oldest first, whose series agree with `labels`."""
-        return self._lines.find(start_ms * NS_PER_MS, end_ms * NS_PER_MS, labels, limit)
+        return self._lines.find(start_ms * NS_PER_MS, end_ms * NS_PER_MS, self._agreeing(labels), limit)
+
+    def _agreeing(self, labels: Labels) -> Mask:
+        """Which series agree with labels on every name both have."""
+        if not all(name in labels for names in self._names for name in names):
+            return self.series.agreeing(labels)
+        keys = (encode_series({name: labels[name] for name in names}) for names in self._names)
+        agreeing = np.zeros(len(self._labels), dtype=np.bool_)
+        agreeing[[self._number[key] for key in keys if key in self._number]] = True
+        return agreeing
 
     def _numbers(self, series: Sequence[bytes]) -> Rows:
         found = list(map(self._number.get, series))
@@ -125,6 +172,7 @@ class LogWindow:
             if ERROR in labels:
                 self._failed.add(number)
             self._labels.append(labels)
+            self._names.add(tuple(labels))
             self._series = None
         return self._number[key]
 
@@ -135,11 +183,12 @@ class LogWindow:
 
     def _position(self, t_ns: int) -> int:
         """The row after the last one that is not later than `t_ns`."""
-        return self._begin + int(np.searchsorted(self._times[self._begin : self._end], t_ns, side="right"))
+        return self._begin + int(self._times[self._begin : self._end].searchsorted(t_ns, side="right"))
 
     def _add(self, ids: Rows, times: Times, values: Values) -> None:
         if not len(times):
             return
+        self._exact = self._exact and are_exact(values)
         if len(times) > 1 and (times[1:] < times[:-1]).any():
             order = np.argsort(times, kind="stable")
             ids, times, values = ids[order], times[order], values[order]
@@ -151,6 +200,7 @@ class LogWindow:
             order = np.argsort(times, kind="stable")
             ids, times, values = ids[order], times[order], values[order]
             self._end = late
+            self._totals.clear()
         end = self._end + len(times)
         if end > len(self._times):
             self._repack(max(_FEWEST_ROWS, (len(self) + len(times)) * 2))
@@ -167,6 +217,7 @@ class LogWindow:
             new = np.zeros(rows, dtype=old.dtype)
             new[:count] = old[self._begin : self._end]
             setattr(self, name, new)
+        self._forgotten += self._begin
         self._begin, self._end = 0, count
 
     def _forget_series(self) -> None:
@@ -180,5 +231,8 @@ class LogWindow:
         self._number = {names[number]: new for new, number in enumerate(kept)}
         self._failed = {new for new, number in enumerate(kept) if number in self._failed}
         self._labels = [self._labels[number] for number in kept]
+        self._names = set(map(tuple, self._labels))
         self._ids[self._begin : self._end] = renumbered
+        self._lines.renumber(alive)
         self._series = None
+        self._totals.clear()

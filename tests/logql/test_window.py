@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.expression import LogWindow as Contract
@@ -44,6 +44,7 @@ def test_a_range_leaves_out_its_start_and_takes_its_end_to_the_nanosecond() -> N
 LINES = st.lists(st.tuples(st.sampled_from([A, B]), st.integers(0, 60 * MS), st.floats(-5, 5)), max_size=30)
 
 
+@settings(deadline=None)
 @given(
     batches=st.lists(LINES, max_size=8),
     borders=st.tuples(st.integers(0, 60), st.integers(0, 60)),
@@ -104,14 +105,46 @@ def test_evidence_is_the_last_lines_in_range_that_agree_with_the_alert(
     assert [line.line for line in own.evidence(0, 5, labels, limit)] == lines
 
 
+def add(store: EvidenceStore, series: int, t_ns: int, line: str) -> None:
+    store.add(np.array([series]), np.array([t_ns], np.int64), [line], {})
+
+
 def test_a_noisy_series_does_not_push_out_the_lines_of_a_quiet_one_and_memory_is_bounded() -> None:
     store = EvidenceStore(queue_bytes=10_000, kept_bytes=20_000)
-    store.add([B], [1], ["quiet"], {})
+    add(store, 1, 1, "quiet")
     for t_ns in range(2, 2000):
-        store.add([A], [t_ns], ["noise"], {})
-    assert [line.line for line in store.find(0, 3000, {"user": "b"}, 5)] == ["quiet"]
-    assert len(store.find(0, 3000, {"user": "a"}, 5000)) <= 10_000 // 100 + LINES_PER_SERIES
-    assert store.find(0, 3000, {"user": "a"}, 1)[0].t_ns == 1999
+        add(store, 0, t_ns, "noise")
+    noisy, quiet = np.array([True, False]), np.array([False, True])
+    assert [line.line for line in store.find(0, 3000, quiet, 5)] == ["quiet"]
+    assert len(store.find(0, 3000, noisy, 5000)) <= 2 * 10_000 // 100 + LINES_PER_SERIES
+    assert store.find(0, 3000, noisy, 1)[0].t_ns == 1999
+
+
+def test_many_quiet_series_together_keep_the_newest_lines_that_fit() -> None:
+    store = EvidenceStore(queue_bytes=1_000, kept_bytes=5_000)
+    for number in range(1000):
+        add(store, number, number, "line")
+    held = [line.t_ns for line in store.find(-1, 1000, np.ones(1000, np.bool_), 5000)]
+    assert held == list(range(1000 - len(held), 1000))
+    assert 5_000 <= len(held) * 104 <= 7_000
+
+
+LOGGED = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 100)), max_size=60)
+
+
+@settings(deadline=None)
+@given(logged=LOGGED, wanted=st.lists(st.booleans(), min_size=6, max_size=6), end=st.integers(0, 100))
+def test_whatever_is_thinned_out_the_newest_lines_of_a_series_are_the_right_ones(
+    logged: list[tuple[int, int]], wanted: list[bool], end: int
+) -> None:
+    store = EvidenceStore(queue_bytes=500, kept_bytes=2**20)
+    for number, (series, t_ns) in enumerate(logged):
+        add(store, series, t_ns, f"{number:03}")
+    expected = sorted((t_ns, f"{i:03}") for i, (series, t_ns) in enumerate(logged) if wanted[series] and t_ns <= end)
+    found = [(line.t_ns, line.line) for line in store.find(-1, end, np.array(wanted), 100)]
+    newest = {row for row, (series, _) in enumerate(logged) if len([s for s, _ in logged if s == series]) <= 20}
+    assert set(found) <= set(expected)
+    assert {line for _, line in found} >= {line for _, line in expected if int(line) in newest}
 
 
 def test_a_very_long_line_is_kept_cut() -> None:
