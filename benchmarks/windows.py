@@ -54,7 +54,8 @@ groups:
     rules:
       - alert: ManyViolations
         expr: >-
-          sum by (user) (count_over_time({job="shop"} |= "policy_violation" | json | event="policy_violation" [60s])) > 10
+          sum by (user)
+          (count_over_time({job="shop"} |= "policy_violation" | json | event="policy_violation" [60s])) > 10
         labels: {severity: warning}
 """
 SPAN_MS, LIMIT = 60_000, 10
