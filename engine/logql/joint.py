@@ -135,7 +135,7 @@ class _ParsedLines:
         if row in self._lines:
             return self._lines[row]
         entry = self._entries[row]
-        line = _SharedLine(entry.line, self._stream, entry.metadata)
+        line = _SharedLine(entry.line, self._stream, entry.metadata, entry.t_ns)
         try:
             self._parse(line)
         except _Faulty:

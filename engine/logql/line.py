@@ -27,8 +27,9 @@ class Line:
     value = 1.0
     spilled: frozenset[str] = frozenset()
 
-    def __init__(self, text: str, stream: Mapping[str, str], metadata: Mapping[str, str]) -> None:
+    def __init__(self, text: str, stream: Mapping[str, str], metadata: Mapping[str, str], t_ns: int = 0) -> None:
         self.text = text
+        self.t_ns = t_ns
         self.labels: Labels = dict(stream)
         self.base: Mapping[str, str] = stream
         if metadata:
@@ -58,7 +59,7 @@ class Line:
 
     def copy(self) -> Line:
         """The line as it is now, to be changed apart from this one."""
-        own = type(self)(self.text, self.labels, {})
+        own = type(self)(self.text, self.labels, {}, self.t_ns)
         own.base, own.spilled = self.base, self.spilled
         return own
 

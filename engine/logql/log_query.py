@@ -27,7 +27,7 @@ class LogQuery:
 
         A line that failed in a stage has the labels `__error__` and `__error_details__`, as in Loki.
         """
-        line = Line(entry.line, stream, entry.metadata)
+        line = Line(entry.line, stream, entry.metadata, entry.t_ns)
         for stage in self.stages:
             if not stage(line):
                 return None

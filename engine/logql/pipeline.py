@@ -17,7 +17,8 @@ from engine.logql import conditions, linefilters
 from engine.logql import tree as t
 from engine.logql.line import ERROR, Line, Stage
 from engine.logql.parsers import compile_parser
-from engine.logql.stages import decolorize, rename, selection, unwrap
+from engine.logql.stages import decolorize, selection, unwrap
+from engine.logql.templates import label_format, labels_read, line_format
 
 PARSER_ERRORS = ("JSONParserErr", "LogfmtParserErr")
 _CACHE_LIMIT = 200_000
@@ -66,7 +67,7 @@ class Pipeline:
 
     def after_filters(self, stream: Labels, entry: LogEntry) -> Extracted | None:
         """The same for a line that is known to pass the first line filters."""
-        line = Line(entry.line, stream, entry.metadata)
+        line = Line(entry.line, stream, entry.metadata, entry.t_ns)
         for stage in self.stages:
             if not stage(line):
                 return None
@@ -95,7 +96,10 @@ def needed_labels(stages: Iterable[t.Stage], grouping: t.Grouping | None) -> set
         elif isinstance(stage, t.Unwrap):
             needed.add(stage.label)
         elif isinstance(stage, t.LineFormat | t.LabelFormat):
-            return None
+            read = labels_read(stage)
+            if read is None:
+                return None
+            needed |= read
     return needed
 
 
@@ -140,9 +144,7 @@ def compile_stage(node: t.Stage) -> Stage:
         return selection(node)
     if isinstance(node, t.Unwrap):
         return unwrap(node)
-    if isinstance(node, t.LabelFormat):
-        return rename(node)
-    raise node.place.refuse("line_format is not supported yet")
+    return line_format(node) if isinstance(node, t.LineFormat) else label_format(node)
 
 
 def _series(grouping: t.Grouping | None, unwrapped: t.Unwrap | None) -> Callable[[Labels], bytes]:

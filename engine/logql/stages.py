@@ -1,4 +1,4 @@
-"""The stages that change a line or its labels but parse nothing: decolorize, drop, keep, label_format, unwrap."""
+"""The stages that change a line or its labels but parse nothing: decolorize, drop, keep, unwrap."""
 
 from __future__ import annotations
 
@@ -45,30 +45,6 @@ def selection(node: t.Selection) -> Stage:
                 if name == ERROR:
                     line.error = ""
                     line.labels.pop(DETAILS, None)
-        return True
-
-    return stage
-
-
-def rename(node: t.LabelFormat) -> Stage:
-    """The stage of `label_format`. Raises `ExpressionError`."""
-    targets = [target for target, _, _ in node.assignments]
-    for target, source, is_template in node.assignments:
-        if is_template:
-            raise node.place.refuse(
-                f"label_format with a template ({target}) is not supported yet; only {target}=label"
-            )
-        if target in (ERROR, DETAILS) or source in (ERROR, DETAILS):
-            raise node.place.refuse(f"label_format cannot touch {ERROR}")
-        if targets.count(target) > 1:
-            raise node.place.refuse(f"multiple label name {target!r} not allowed in a single label_format")
-
-    def stage(line: Line) -> bool:
-        for target, source, _ in node.assignments:
-            value = line.labels.get(source)
-            if value is not None:
-                line.labels[target] = value
-                del line.labels[source]
         return True
 
     return stage
