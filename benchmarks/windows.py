@@ -180,10 +180,10 @@ async def _flow(settings: Settings, count: int) -> Result:
     bodies = [encode(batch) for batch in data.batches(count)]
     topic = settings.kafka.topic_prefix + LOGS.name
     if settings.kafka.url:
-        await asyncio.to_thread(produce, settings.kafka.url, topic, [(b"bench", body, 0) for body in bodies])
+        await asyncio.to_thread(produce, settings.kafka.url, topic, [(b"bench", body) for body in bodies])
     async with running(settings, ROLES, load(settings.rules.paths)) as node:
         if not settings.kafka.url:
-            await asyncio.to_thread(produce, node.bootstrap, topic, [(b"bench", body, 0) for body in bodies])
+            await asyncio.to_thread(produce, node.bootstrap, topic, [(b"bench", body) for body in bodies])
 
         def done() -> float:
             return _counted(node.telemetry.processed, role="evaluator", topic=RULE_INPUTS.name)
@@ -216,13 +216,13 @@ async def _until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-def produce(url: str, topic: str, messages: list[tuple[bytes, bytes, int]]) -> None:
-    """Put messages (key, value, time in ms; 0: now) on a topic."""
+def produce(url: str, topic: str, messages: list[tuple[bytes, bytes]]) -> None:
+    """Put messages (key, value) on a topic."""
     producer = Producer({"bootstrap.servers": url, "linger.ms": 20, "compression.type": "lz4"})
-    for key, value, t_ms in messages:
+    for key, value in messages:
         while True:
             try:
-                producer.produce(topic, value, key, timestamp=t_ms)
+                producer.produce(topic, value, key)
                 break
             except BufferError:
                 producer.poll(0.1)
@@ -259,8 +259,7 @@ def quixstreams(count: int, url: str) -> Result:
     count = min(count, RIVAL_LINES)
     topic = f"bench{random.randrange(10**9)}-lines"
     messages = [
-        (f"u{msgspec.json.decode(text, type=Violation).user}".encode(), text.encode(), t_ms)
-        for t_ms, text in data.lines(count)
+        (msgspec.json.decode(text, type=Violation).user.encode(), text.encode()) for _, text in data.lines(count)
     ]
     produce(url, topic, messages)
     found = _run(python, "quixstreams_windows.py", url, topic, str(count))

@@ -8,7 +8,7 @@ that failed before stays whatever its address (Loki: `log/label_filter.go`, `log
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.core.labels import Matcher
 from engine.logql import tree as t
@@ -43,6 +43,19 @@ def compile_condition(node: t.Condition) -> Stage:
     if node.kind == "ip":
         return _address(node)
     return _numeric(node)
+
+
+def equal_labels(nodes: Sequence[t.Stage]) -> list[tuple[str, str]]:
+    """The labels that must have one value, which is not empty, for a line to pass some label filters."""
+    found: list[tuple[str, str]] = []
+    waiting = [node.condition for node in nodes if isinstance(node, t.LabelFilter)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, t.Both):
+            waiting += [node.left, node.right] if node.op == "and" else []
+        elif node.kind == "string" and node.op == "=" and node.value:
+            found.append((node.name, str(node.value)))
+    return found
 
 
 def names_in(node: t.Condition) -> set[str]:

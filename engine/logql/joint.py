@@ -15,6 +15,7 @@ What comes out for a pipeline does not depend on which others there are: that is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import ahocorasick
 
@@ -27,6 +28,8 @@ from engine.logql.parsers import compile_parser
 from engine.logql.pipeline import Extracted, Pipeline
 
 _FEW_TEXTS = 12  # so many are looked for one by one; more, all at once with an automaton (measured)
+_FEW_ROWS = 4  # so few are not worth sorting by a label's value
+_FAULTY = "\0faulty"  # no value of a label: the lines that could not be parsed
 Rows = Sequence[int]
 
 
@@ -66,8 +69,16 @@ class JointMatcher:
                 lines = parsed[own.kind] if own.kind else None
                 matched = own.run(rows, stream, entries, lines)
                 if matched.rows:
-                    found.append((number, matched))
+                    found.append((number, MatchedLines(*matched)))
         return found
+
+
+class _Found(NamedTuple):
+    """The columns of `MatchedLines`, while they grow."""
+
+    rows: list[int]
+    series: list[bytes]
+    values: list[float]
 
 
 class _Try:
@@ -80,34 +91,48 @@ class _Try:
         self._finish = pipeline.finish
         self._looks = pipeline.stages[1 : 1 + pipeline.reading]
         self._changes = pipeline.stages[1 + pipeline.reading :]
+        self._equal = pipeline.equal_labels
 
-    def run(self, rows: Rows, stream: Labels, entries: Sequence[LogEntry], parsed: _ParsedLines | None) -> MatchedLines:
-        kept, series, values = [], [], []
+    def run(self, rows: Rows, stream: Labels, entries: Sequence[LogEntry], parsed: _ParsedLines | None) -> _Found:
+        """What the lines in these rows count for."""
+        found = _Found([], [], [])
         alone = self._alone
+        if parsed is None:
+            for row in rows:
+                _note(found, row, alone(stream, entries[row]))
+            return found
+        for name, value in self._equal[:1]:
+            rows = parsed.having(name, value, rows)
+        looks = self._looks
         for row in rows:
-            found = alone(stream, entries[row]) if parsed is None else self._one(row, stream, entries[row], parsed)
-            if found is not None:
-                kept.append(row)
-                series.append(found[0])
-                values.append(found[1])
-        return MatchedLines(kept, series, values)
+            line = parsed.line(row)
+            try:
+                if line is None:
+                    _note(found, row, alone(stream, entries[row]))
+                    continue
+                for look in looks:
+                    if not look(line):
+                        break
+                else:
+                    _note(found, row, self._after_looks(line))
+            except _Faulty:
+                _note(found, row, alone(stream, entries[row]))
+        return found
 
-    def _one(self, row: int, stream: Labels, entry: LogEntry, parsed: _ParsedLines) -> Extracted | None:
-        line = parsed.line(row)
-        if line is None:
-            return self._alone(stream, entry)
-        try:
-            for look in self._looks:
-                if not look(line):
+    def _after_looks(self, line: Line) -> Extracted | None:
+        if self._changes:
+            line = line.copy()
+            for change in self._changes:
+                if not change(line):
                     return None
-            if self._changes:
-                line = line.copy()
-                for change in self._changes:
-                    if not change(line):
-                        return None
-        except _Faulty:
-            return self._alone(stream, entry)
         return self._finish(line)
+
+
+def _note(found: _Found, row: int, extracted: Extracted | None) -> None:
+    if extracted is not None:
+        found.rows.append(row)
+        found.series.append(extracted[0])
+        found.values.append(extracted[1])
 
 
 class _Faulty(Exception):  # noqa: N818  # no error: the line takes another way
@@ -129,6 +154,7 @@ class _ParsedLines:
         self._stream = stream
         self._entries = entries
         self._lines: dict[int, Line | None] = {}
+        self._by_value: dict[tuple[int, str], tuple[Rows, dict[str, list[int]]]] = {}
 
     def line(self, row: int) -> Line | None:
         """The parsed line; None for one that could not be parsed without a fault."""
@@ -143,6 +169,23 @@ class _ParsedLines:
             return None
         self._lines[row] = line
         return line
+
+    def having(self, name: str, value: str, rows: Rows) -> Rows:
+        """Those of some rows whose label has a value, and those that could not be parsed.
+
+        Rules that stand behind the same text are given the same rows: these are sorted by value once for all of them.
+        """
+        if len(rows) < _FEW_ROWS:
+            return rows
+        known = self._by_value.get((id(rows), name))
+        if known is None:
+            by_value: dict[str, list[int]] = {}
+            for row in rows:
+                line = self.line(row)
+                by_value.setdefault(_FAULTY if line is None else line.labels.get(name, ""), []).append(row)
+            known = self._by_value[id(rows), name] = (rows, by_value)  # with the rows, so that their id stays theirs
+        found = known[1].get(value, [])
+        return sorted(found + known[1][_FAULTY]) if _FAULTY in known[1] else found
 
 
 def _shared_parsers(pipelines: Sequence[Pipeline]) -> dict[str, Stage]:
@@ -169,8 +212,9 @@ def _find_texts(required: Sequence[tuple[str, ...] | None]) -> Candidates:
     for number, texts in enumerate(required):
         by_texts.setdefault(texts, []).append(number)
     always = by_texts.pop(None, [])
-    wanted = [(texts, numbers) for texts, numbers in by_texts.items() if texts is not None]
-    distinct = list(dict.fromkeys(text for texts, _ in wanted for text in texts))
+    alone = {texts[0]: numbers for texts, numbers in by_texts.items() if texts and len(texts) == 1}
+    several = [(texts, numbers) for texts, numbers in by_texts.items() if texts and len(texts) > 1]
+    distinct = list(dict.fromkeys(text for texts in by_texts for text in texts or ()))
     holding = _one_by_one(distinct) if len(distinct) <= _FEW_TEXTS else _all_at_once(distinct)
 
     def candidates(lines: Sequence[str]) -> Iterable[tuple[int, Rows]]:
@@ -178,7 +222,10 @@ def _find_texts(required: Sequence[tuple[str, ...] | None]) -> Candidates:
         for number in always:
             yield number, every
         rows_of = holding(lines)
-        for texts, numbers in wanted:
+        for text, rows in rows_of.items():
+            for number in alone.get(text, ()):
+                yield number, rows
+        for texts, numbers in several:
             parts = [rows_of[text] for text in texts if text in rows_of]
             if parts:
                 rows = parts[0] if len(parts) == 1 else sorted(set().union(*parts))

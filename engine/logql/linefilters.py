@@ -24,6 +24,9 @@ def compile_filter(node: t.LineFilter) -> Test:
 
     Raises `ExpressionError`.
     """
+    if node.op == "!=" and len(node.values) == 1 and not node.values[0][1]:
+        unwanted = node.values[0][0]
+        return lambda line: unwanted not in line
     tests = [_positive(node, text, is_ip=is_ip) for text, is_ip in node.values]
     if len(tests) == 1:
         found = tests[0]

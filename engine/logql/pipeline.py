@@ -40,7 +40,8 @@ class Pipeline:
 
     `filters` are the line filters that stand first, as written, and `tests` what they do. `stages` are the others, in
     order. A shareable parser (`parser`, with `wanted` as the labels it looks for; None: all) comes directly after the
-    filters; `reading` counts the stages after it that only look at labels. Raises `ExpressionError`.
+    filters; `reading` counts the stages after it that only look at labels, and `equal_labels` are values that labels
+    must have to pass them. Raises `ExpressionError`.
     """
 
     def __init__(self, stages: Sequence[t.Stage], *, counts_bytes: bool = False, grouping: t.Grouping | None = None):
@@ -53,6 +54,7 @@ class Pipeline:
         self.stages = _compile_stages(rest, self.wanted)
         after = rest[1:] if self.parser else ()
         self.reading = next((i for i, stage in enumerate(after) if not isinstance(stage, t.LabelFilter)), len(after))
+        self.equal_labels = conditions.equal_labels(after[: self.reading])
         self._counts_bytes = counts_bytes
         self._keeps_errors = self.wanted is not None and ERROR in self.wanted
         self._series = _series(grouping, next((stage for stage in stages if isinstance(stage, t.Unwrap)), None))
