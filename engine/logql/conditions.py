@@ -14,7 +14,8 @@ from engine.core.labels import Matcher
 from engine.logql import tree as t
 from engine.logql import units
 from engine.logql.line import Line, Stage
-from engine.logql.linefilters import compile_regex, holds_address, parse_range
+from engine.logql.linefilters import holds_address, parse_range
+from engine.logql.regexes import matches_whole
 
 _NUMERIC: dict[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
@@ -72,10 +73,8 @@ def matcher_test(matcher: Matcher, place: t.Place) -> Callable[[str], bool]:
         return lambda found: found == value
     if matcher.op == "!=":
         return lambda found: found != value
-    fullmatch = compile_regex(value, place).fullmatch
-    if matcher.op == "=~":
-        return lambda found: fullmatch(found) is not None
-    return lambda found: fullmatch(found) is None
+    matches = matches_whole(value, place)
+    return matches if matcher.op == "=~" else lambda found: not matches(found)
 
 
 def _string(node: t.Compare) -> Stage:
@@ -84,10 +83,10 @@ def _string(node: t.Compare) -> Stage:
         return lambda line: line.labels.get(name, "") == value
     if node.op == "!=":
         return lambda line: line.labels.get(name, "") != value
-    fullmatch = compile_regex(value, node.place).fullmatch
+    matches = matches_whole(value, node.place)
     if node.op == "=~":
-        return lambda line: fullmatch(line.labels.get(name, "")) is not None
-    return lambda line: fullmatch(line.labels.get(name, "")) is None
+        return lambda line: matches(line.labels.get(name, ""))
+    return lambda line: not matches(line.labels.get(name, ""))
 
 
 def _numeric(node: t.Compare) -> Stage:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import re2
 
 from engine.logql import tree as t
 from engine.logql.pattern import parse_pattern
+from engine.logql.regexes import Test, matches_somewhere
 
-Test = Callable[[str], bool]
-
-_QUIET = re2.Options()
-_QUIET.log_errors = False  # the caller reports them
 # Loki takes everything from the hint on that an address may hold, so `10.0.0.1.` at the end of a sentence is none.
 _ADDRESS = re2.compile(r"\d{1,3}\.[\d.]*|(?:[0-9A-Fa-f]{1,4}:|::[0-9A-Fa-f])[0-9A-Fa-f:.]*")
 _LONGEST_ADDRESS = 45
@@ -48,13 +45,8 @@ def _positive(node: t.LineFilter, text: str, *, is_ip: bool) -> Test:
     if node.op in ("|=", "!="):
         return lambda line: text in line
     if node.op in ("|~", "!~"):
-        return _matches(node, text)
+        return matches_somewhere(text, node.place)
     return _fits(node, text)
-
-
-def _matches(node: t.LineFilter, text: str) -> Test:
-    search = compile_regex(text, node.place).search
-    return lambda line: search(line) is not None
 
 
 def _fits(node: t.LineFilter, text: str) -> Test:
@@ -65,16 +57,6 @@ def _fits(node: t.LineFilter, text: str) -> Test:
     if pattern.names:
         raise node.place.refuse(f"named captures are not allowed in a line filter: <{pattern.names[0]}> (write <_>)")
     return pattern.covers
-
-
-def compile_regex(text: str, place: t.Place) -> re2._Regexp:
-    """An RE2 expression; `.` also matches a newline, as in Loki. Raises `ExpressionError`."""
-    try:
-        return re2.compile(f"(?s){text}", _QUIET)
-    except re2.error as error:
-        detail = error.args[0] if error.args else error
-        message = detail.decode() if isinstance(detail, bytes) else str(detail)
-        raise place.refuse(f"error parsing regexp: {message} in {text!r}") from error
 
 
 def _any(tests: Sequence[Test]) -> Test:

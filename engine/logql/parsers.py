@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from engine.logql import json_parser
 from engine.logql import tree as t
 from engine.logql.line import SUFFIX, Line, Stage, label_name
-from engine.logql.linefilters import compile_regex
 from engine.logql.pattern import parse_pattern
+from engine.logql.regexes import compile_regex
 
 _PAIR = re.compile(r'([^\s="]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*)))?(?=\s|$)')
 _BLANKS = re.compile(r"\s*")

@@ -15,7 +15,8 @@ from engine.logql.joint import join
 from engine.logql.literals import in_regex, requirement
 from engine.logql.parse import parse
 from engine.logql.pipeline import Pipeline
-from engine.logql.tree import LineFilter, LogQuery
+from engine.logql.regexes import compile_regex, matches_somewhere, matches_whole
+from engine.logql.tree import LineFilter, LogQuery, Place
 from tests.logql.lines import entry
 
 STREAM = {"app": "a", "level": "stream"}
@@ -171,6 +172,18 @@ REGEXES = st.lists(
     min_size=1,
     max_size=6,
 ).map(lambda parts: "".join("".join(part) for part in parts))
+
+
+PLACE = Place(1, 1)
+WORDS = st.lists(st.sampled_from(["", "a", "ab", ".*", "b", "|", ".", "1"]), max_size=4).map("".join)
+
+
+@settings(deadline=None, max_examples=300)
+@given(expression=WORDS, text=st.text("ab.1\n", max_size=5))
+def test_an_expression_that_is_tested_as_a_string_says_what_re2_says(expression: str, text: str) -> None:
+    pattern = compile_regex(expression, PLACE)
+    assert matches_whole(expression, PLACE)(text) == (pattern.fullmatch(text) is not None)
+    assert matches_somewhere(expression, PLACE)(text) == (pattern.search(text) is not None)
 
 
 @settings(deadline=None, max_examples=500)
