@@ -115,6 +115,8 @@ def _top_level(names: Sequence[str]) -> Stage:
                 if text.count(key) > 1:
                     return _filtered(line, names)
                 line.add(name, value)
+            elif key in text:  # null, or null the second time
+                return _filtered(line, names)
         return True
 
     return stage

@@ -68,8 +68,10 @@ def _syntax_error(text: str, error: lark.exceptions.UnexpectedInput) -> Expressi
     else:
         word = re.match(r"\w+|\S", text[cast(int, error.pos_in_stream) :])
         found = word[0] if word else "this"
-    if found.lower() in _NOT_SUPPORTED:
-        return ExpressionError(f"{found.lower()} is not supported: {_NOT_SUPPORTED[found.lower()]}", line, column)
+    for token in (found, *filter(None, getattr(error, "token_history", None) or ())):
+        if token.lower() in _NOT_SUPPORTED:
+            line, column = (line, column) if token is found else place(token)
+            return ExpressionError(f"{token.lower()} is not supported: {_NOT_SUPPORTED[token.lower()]}", line, column)
     return ExpressionError(f"syntax error: unexpected {found}{_expecting(expected)}", line, column)
 
 

@@ -15,7 +15,7 @@ from engine.core.labels import Labels
 from engine.core.messages import LogEntry
 from engine.logql import conditions, linefilters
 from engine.logql import tree as t
-from engine.logql.line import ERROR, Line, Stage
+from engine.logql.line import DETAILS, ERROR, Line, Stage
 from engine.logql.parsers import compile_parser
 from engine.logql.stages import decolorize, selection, unwrap
 from engine.logql.templates import label_format, labels_read, line_format
@@ -78,10 +78,11 @@ class Pipeline:
     def finish(self, line: Line) -> Extracted:
         """The series and value of a line that went through all stages.
 
-        A line that failed has all its labels, so that it can be told of, unless the query asks for `__error__`.
+        A line that failed has all its labels, so that it can be told of, unless the query asks for `__error__`. That
+        it failed is told by its series having `__error_details__`.
         """
         if line.error and not (self._keeps_errors and line.error in PARSER_ERRORS):
-            return encode_series(line.labels), line.value
+            return encode_series({DETAILS: "", **line.labels}), line.value
         if self._counts_bytes:
             return self._series(line.labels), float(len(line.text if line.text.isascii() else line.text.encode()))
         return self._series(line.labels), line.value

@@ -4,7 +4,7 @@ A row is (time in nanoseconds, number of its series, value). New lines go to the
 in its place. Forgetting moves the begin; the columns are repacked when half of them is forgotten, so both cost next
 to nothing per line. A range aggregation is then numpy on one slice.
 
-Lines that failed in the pipeline belong to series with the label `__error__`. They are kept as rows like the others,
+Lines that failed in the pipeline belong to series with the label `__error_details__`. They are kept as rows like the others,
 so that they can be counted, and `failed` tells them apart.
 """
 
@@ -21,7 +21,7 @@ from engine.core.labels import Labels
 from engine.core.messages import EvidenceLine
 from engine.core.series import Mask, Rows, SeriesSet
 from engine.logql.evidence import EvidenceStore
-from engine.logql.line import ERROR
+from engine.logql.line import DETAILS
 from engine.logql.pipeline import decode_series, encode_series
 from engine.logql.totals import RunningTotals, are_exact
 
@@ -169,7 +169,7 @@ class LogWindow:
         if key not in self._number:  # it may stand twice in one batch
             number = self._number[key] = len(self._labels)
             labels = decode_series(key)
-            if ERROR in labels:
+            if DETAILS in labels:
                 self._failed.add(number)
             self._labels.append(labels)
             self._names.add(tuple(labels))

@@ -37,6 +37,14 @@ class Clear:
     """Forgets what was loaded."""
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A block that does not follow the format."""
+
+    line: int
+    reason: str
+
+
 @dataclass
 class Eval:
     """A query at one time (`step_ms` 0) or several, and what must come of it."""
@@ -53,17 +61,26 @@ class Eval:
     series: list[tuple[Labels, list[float | None]]] = field(default_factory=list)
 
 
-def read(text: str) -> list[Load | Clear | Eval]:
-    """The commands of a script. Raises `ValueError` for what is not understood."""
-    commands: list[Load | Clear | Eval] = []
+Command = Load | Clear | Eval | Unreadable
+
+
+def read(text: str) -> list[Command]:
+    """The commands of a script, those that are not understood as `Unreadable`."""
+    commands: list[Command] = []
     for number, line, body in _blocks(text):
-        if line == "clear":
-            commands.append(Clear())
-        elif line == "load":
-            commands.append(Load([entry for part in body for entry in _entries(part)]))
-        else:
-            commands.append(_eval(number, line, body))
+        try:
+            commands.append(_command(number, line, body))
+        except ValueError as error:
+            commands.append(Unreadable(number, str(error)))
     return commands
+
+
+def _command(number: int, line: str, body: list[str]) -> Command:
+    if line == "clear":
+        return Clear()
+    if line == "load":
+        return Load([entry for part in body for entry in _entries(part)])
+    return _eval(number, line, body)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, str, list[str]]]:

@@ -81,9 +81,9 @@ def test_series_without_lines_are_forgotten_and_memory_is_given_back() -> None:
 
 
 def test_failed_lines_are_left_out_and_told() -> None:
-    own = window((A, 5 * MS, "fine"), (b'{"__error__":"JSONParserErr"}', 6 * MS, "broken"))
+    own = window((A, 5 * MS, "fine"), (b'{"__error__":"JSONParserErr","__error_details__":""}', 6 * MS, "broken"))
     assert held(own, 0, 10) == [("a", 5 * MS, 1.0)]
-    assert own.failed(0, 10) == [({"__error__": "JSONParserErr"}, 1)]
+    assert own.failed(0, 10) == [({"__error__": "JSONParserErr", "__error_details__": ""}, 1)]
     assert own.failed(7, 10) == []
 
 
