@@ -85,8 +85,11 @@ class LogWindow(Window, Protocol):
 
     def append_lines(
         self, series: Sequence[bytes], t_ns: Times, values: Values, lines: Sequence[str], stream: Labels
-    ) -> None:
-        """Add the lines of one stream that passed the pipeline; all sequences have one length."""
+    ) -> int:
+        """Add the lines of one stream that passed the pipeline; all sequences have one length.
+
+        Returns how many the window has no room for.
+        """
 
 
 @dataclass(frozen=True, slots=True)

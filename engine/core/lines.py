@@ -14,10 +14,11 @@ import numpy as np
 from msgspec import Raw
 
 from engine.core import labels as label_sets
-from engine.core.expression import Extract, LineMatcher, LogWindow, MatchedLines, Selector
+from engine.core.expression import Extract, LineMatcher, LogWindow, MatchedLines, Selector, Times
 from engine.core.group import NEVER, Group, times_ms
 from engine.core.labels import Labels
 from engine.core.messages import LogBatch, LogEntry
+from engine.core.series import Rows
 
 _CACHE_LIMIT = 500_000
 _NS_PER_MS = 1_000_000
@@ -62,7 +63,7 @@ class LineIntake:
             self._count_late(batch.source, plan, stream.entries, drop)
             for matcher, numbers in plan.matchers:
                 for position, matched in matcher(labels, stream.entries):
-                    self._append(batch.source, numbers[position], labels, stream.entries, matched)
+                    self._append(batch.source, (numbers[position], matched), (labels, stream.entries), drop)
             if batch.source not in plan.heard:  # known from now on, whether or not a line passed
                 plan.heard.add(batch.source)
                 for group in plan.groups:
@@ -77,9 +78,14 @@ class LineIntake:
                 drop("late", sum(entry.t_ns < from_ms * _NS_PER_MS for entry in entries))
 
     def _append(
-        self, source: str, number: int, labels: Labels, entries: Sequence[LogEntry], matched: MatchedLines
+        self,
+        source: str,
+        found: tuple[int, MatchedLines],
+        stream: tuple[Labels, Sequence[LogEntry]],
+        drop: Callable[[str, int], None],
     ) -> None:
-        """Fill the windows of a selector, and say when the lines can be seen whole."""
+        """Fill the windows of a selector (by number), and say when the lines can be seen whole."""
+        (number, matched), (labels, entries) = found, stream
         key = self._selectors[number].key
         lines = [entries[row] for row in matched.rows]
         series, values = matched.series, np.asarray(matched.values, np.float64)
@@ -89,17 +95,16 @@ class LineIntake:
             window = group.windows[key]
             if not isinstance(window, LogWindow):
                 raise TypeError(f"log selector {key} has a window that takes no lines")
-            timely = t_ns >= group.admits_from_ms(source) * _NS_PER_MS if _is_behind(group, source, t_ns) else None
-            if timely is None:
-                window.append_lines(series, t_ns, values, texts, labels)
+            rows = _timely(group, source, t_ns)
+            if rows is None:
+                refused = window.append_lines(series, t_ns, values, texts, labels)
                 group.matched(source, key, due_ms)
-            elif timely.any():
-                rows = np.flatnonzero(timely)
+            else:
                 kept = rows.tolist()
-                window.append_lines(
-                    [series[i] for i in kept], t_ns[rows], values[rows], [texts[i] for i in kept], labels
-                )
+                own, own_texts = [series[i] for i in kept], [texts[i] for i in kept]
+                refused = window.append_lines(own, t_ns[rows], values[rows], own_texts, labels)
                 group.matched(source, key, due_ms[rows])
+            drop("too_many_series", refused)
 
     def _plan(self, raw: Raw) -> tuple[Labels, _Plan]:
         key = bytes(raw)
@@ -131,6 +136,9 @@ class LineIntake:
         return [extract for extract in found if extract is not None]
 
 
-def _is_behind(group: Group, source: str, t_ns: np.ndarray[tuple[int], np.dtype[np.int64]]) -> bool:
+def _timely(group: Group, source: str, t_ns: Times) -> Rows | None:
+    """Which lines a group still takes; None for all."""
     from_ms = group.admits_from_ms(source)
-    return from_ms != NEVER and bool(t_ns.min() < from_ms * _NS_PER_MS)
+    if from_ms == NEVER or t_ns.min() >= from_ms * _NS_PER_MS:
+        return None
+    return np.flatnonzero(t_ns >= from_ms * _NS_PER_MS)

@@ -4,8 +4,11 @@ A row is (time in nanoseconds, number of its series, value). New lines go to the
 in its place. Forgetting moves the begin; the columns are repacked when half of them is forgotten, so both cost next
 to nothing per line. A range aggregation is then numpy on one slice.
 
-Lines that failed in the pipeline belong to series with the label `__error_details__`. They are kept as rows like the others,
-so that they can be counted, and `failed` tells them apart.
+Lines that failed in the pipeline belong to series with the label `__error_details__`. They are kept as rows like the
+others, so that they can be counted, and `failed` tells them apart.
+
+A window holds 200,000 series: lines that would make more are kept out, and it says how many, until others are
+forgotten. So lines that make up label values cost memory and time within bounds.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from engine.logql.totals import RunningTotals, are_exact
 NS_PER_MS = 1_000_000
 _FEWEST_ROWS = 1024
 _MOST_RANGES = 16
+MOST_SERIES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ class Totals:
 class LogWindow:
     """An `engine.core.expression.LogWindow`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_series: int = MOST_SERIES) -> None:
+        self._most_series = most_series
         self._times: NDArray[np.int64] = np.zeros(_FEWEST_ROWS, np.int64)
         self._ids: NDArray[np.intp] = np.zeros(_FEWEST_ROWS, np.intp)
         self._values: NDArray[np.float64] = np.zeros(_FEWEST_ROWS)
@@ -86,12 +91,20 @@ class LogWindow:
 
     def append_lines(
         self, series: Sequence[bytes], t_ns: Times, values: Values, lines: Sequence[str], stream: Labels
-    ) -> None:
-        """Add lines of one stream, in any order; repeated ones count. `series[i]` is what `lines[i]` counts for."""
-        ids = self._numbers(series)
-        times = np.asarray(t_ns, np.int64)
-        self._add(ids, times, np.asarray(values, np.float64))
+    ) -> int:
+        """Add lines of one stream, in any order; repeated ones count. `series[i]` is what `lines[i]` counts for.
+
+        Returns how many were kept out because the window holds too many series.
+        """
+        ids, times, values = self._numbers(series), np.asarray(t_ns, np.int64), np.asarray(values, np.float64)
+        refused = ids < 0
+        if refused.any():
+            rows = np.flatnonzero(~refused)
+            ids, times, values = ids[rows], times[rows], values[rows]
+            lines = [lines[row] for row in rows.tolist()]
+        self._add(ids, times, values)
         self._lines.add(ids, times, lines, stream)
+        return int(refused.sum())
 
     def evict(self, before_ms: int) -> None:
         """Forget what is older than `before_ms`."""
@@ -166,6 +179,9 @@ class LogWindow:
         return np.array(found, dtype=np.intp)
 
     def _new_series(self, key: bytes) -> int:
+        """The number of a series that was not known; -1 if there are too many."""
+        if len(self._labels) >= self._most_series and key not in self._number:
+            return -1
         if key not in self._number:  # it may stand twice in one batch
             number = self._number[key] = len(self._labels)
             labels = decode_series(key)
