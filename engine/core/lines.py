@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from msgspec import Raw
@@ -92,9 +93,7 @@ class LineIntake:
         t_ns, texts = times_ms([entry.t_ns for entry in lines]), [entry.line for entry in lines]
         due_ms = -(-t_ns // _NS_PER_MS)
         for group in self._readers[number]:
-            window = group.windows[key]
-            if not isinstance(window, LogWindow):
-                raise TypeError(f"log selector {key} has a window that takes no lines")
+            window = cast(LogWindow, group.windows[key])  # `_make_plan` has looked
             rows = _timely(group, source, t_ns)
             if rows is None:
                 refused = window.append_lines(series, t_ns, values, texts, labels)
@@ -127,7 +126,10 @@ class LineIntake:
             if selector.join is None:
                 raise TypeError(f"log selector {selector.key} has no matcher")
             joined.setdefault(selector.join, []).append(number)
-            groups.update({id(group): group for group in self._readers[number]})
+            for group in self._readers[number]:
+                groups[id(group)] = group
+                if not isinstance(group.windows[selector.key], LogWindow):
+                    raise TypeError(f"log selector {selector.key} has a window that takes no lines")
         matchers = [(join(self._pipelines(numbers)), numbers) for join, numbers in joined.items()]
         return _Plan(matchers, list(groups.values()))
 
