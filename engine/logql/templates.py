@@ -64,7 +64,7 @@ def label_format(node: t.LabelFormat) -> Stage:
         if target in (ERROR, DETAILS):
             raise node.place.refuse(f"{target} cannot be formatted")
         if targets.count(target) > 1:
-            raise node.place.refuse(f"multiple label name {target!r} not allowed in a single label_format")
+            raise node.place.refuse(f"multiple label name {target!r} not allowed in a single format operation")
     steps = [
         (target, source, _template(source, node.place) if is_template else None)
         for target, source, is_template in node.assignments

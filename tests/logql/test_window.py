@@ -13,6 +13,7 @@ from engine.logql.window import LogWindow
 
 MS = 1_000_000
 A, B = b'{"user":"a"}', b'{"user":"b"}'
+FAILED = b'{"__error_details__":"x","user":"f"}'
 
 
 def window(*lines: tuple[bytes, int, str]) -> LogWindow:
@@ -68,6 +69,49 @@ def test_it_holds_what_a_plain_list_would_hold(
     assert held(own, max(start, evict), max(end, evict)) == [
         row for row in sorted(naive, key=lambda row: row[1]) if max(start, evict) * MS < row[1] <= max(end, evict) * MS
     ]
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.lists(st.tuples(st.sampled_from([A, B, FAILED]), st.integers(-30, 30)), max_size=6),
+        st.integers(0, 15),
+        st.booleans(),
+        st.sampled_from([10, 25]),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(steps=STEPS, value=st.sampled_from([1.0, 3.0, -2.0, 0.5]))
+def test_totals_of_a_moving_range_are_what_summing_its_lines_gives(
+    steps: list[tuple[list[tuple[bytes, int]], int, bool, int]], value: float
+) -> None:
+    own = LogWindow()
+    own.append([A], np.array([0]), np.array([value]))
+    naive = [(A, 0)]
+    now_ms = 50
+    for lines, moved_ms, evict, range_ms in steps:
+        now_ms += moved_ms
+        series, times = [line[0] for line in lines], [max(0, now_ms + line[1]) for line in lines]
+        own.append(series, np.array(times, np.int64), np.full(len(lines), value))
+        naive += zip(series, times, strict=True)
+        if evict:
+            own.evict(now_ms - 30)
+            naive = [line for line in naive if line[1] >= now_ms - 30]
+        totals = own.totals(now_ms - range_ms, now_ms, (range_ms, 0))
+        if value == 0.5:
+            assert totals is None
+            continue
+        assert totals is not None
+        found = {
+            labels["user"]: total
+            for labels, total, present in zip(totals.series.labels, totals.sums, totals.present, strict=True)
+            if present
+        }
+        inside = [key for key, t_ms in naive if now_ms - range_ms < t_ms <= now_ms and key != FAILED]
+        names = {A: "a", B: "b"}
+        assert found == {names[key]: value * inside.count(key) for key in set(inside)}
 
 
 def test_series_without_lines_are_forgotten_and_memory_is_given_back() -> None:
@@ -150,3 +194,17 @@ def test_whatever_is_thinned_out_the_newest_lines_of_a_series_are_the_right_ones
 def test_a_very_long_line_is_kept_cut() -> None:
     own = window((A, 1 * MS, "x" * 5_000_000))
     assert len(own.evidence(0, 5, {}, 1)[0].line) < 5000
+
+
+@pytest.mark.parametrize("asked_every", [1, 7, 50])
+def test_totals_stay_right_while_columns_are_repacked_and_series_numbered_anew(asked_every: int) -> None:
+    own = LogWindow()
+    for turn in range(200):
+        series = [f'{{"user":"{(turn * 37 + i) % 500 + turn}"}}'.encode() for i in range(50)]
+        own.append(series, np.full(50, turn * 1_000), np.ones(50))
+        own.evict((turn - 30) * 1_000)
+        if turn % asked_every == 0:
+            totals = own.totals((turn - 20) * 1_000, turn * 1_000, (20_000, 0))
+            found = own.slice((turn - 20) * 1_000, turn * 1_000)
+            assert totals is not None
+            assert totals.sums.tolist() == np.bincount(found.ids, minlength=len(found.series)).tolist()
