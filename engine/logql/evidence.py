@@ -28,12 +28,13 @@ _OVERHEAD_BYTES = 100
 
 
 class _Chunk(NamedTuple):
-    """Lines in columns; `series` are their series' numbers, `size` is what they take in bytes."""
+    """Lines in columns; `series` are their series' numbers, `sizes` what they take in bytes, `size` the sum of that."""
 
     series: Rows
     t_ns: Times
     lines: Sequence[str]
     streams: Sequence[Labels]
+    sizes: NDArray[np.int64]
     size: int
 
 
@@ -51,12 +52,12 @@ class EvidenceStore:
         """Keep the lines of one stream; `series[i]` is the number of the series that `lines[i]` counted for."""
         if not lines:
             return
-        lengths = list(map(len, lines))
-        if max(lengths) > LONGEST_LINE:
+        sizes = _sizes(lines)
+        if sizes.max() > LONGEST_LINE + _OVERHEAD_BYTES:
             lines = [_cut(line) for line in lines]
-            lengths = list(map(len, lines))
-        size = sum(lengths) + len(lines) * _OVERHEAD_BYTES
-        self._chunks.append(_Chunk(series, t_ns, lines, [stream] * len(lines), size))
+            sizes = _sizes(lines)
+        size = int(sizes.sum())
+        self._chunks.append(_Chunk(series, t_ns, lines, [stream] * len(lines), sizes, size))
         self._bytes += size
         if self._bytes > self._kept_bytes + 2 * self._queue_limit:
             self._thin_out()
@@ -117,7 +118,7 @@ def _newest(chunk: _Chunk, limit_bytes: int) -> Mask:
     """Which lines are the newest that fit."""
     order = np.argsort(-chunk.t_ns, kind="stable")
     kept = np.empty(len(order), np.bool_)
-    kept[order] = np.cumsum(_sizes(chunk.lines)[order]) <= limit_bytes
+    kept[order] = np.cumsum(chunk.sizes[order]) <= limit_bytes
     return kept
 
 
@@ -127,6 +128,7 @@ def _joined(chunks: Sequence[_Chunk] | deque[_Chunk]) -> _Chunk:
         np.concatenate([chunk.t_ns for chunk in chunks]),
         [line for chunk in chunks for line in chunk.lines],
         [stream for chunk in chunks for stream in chunk.streams],
+        np.concatenate([chunk.sizes for chunk in chunks]),
         sum(chunk.size for chunk in chunks),
     )
 
@@ -137,7 +139,8 @@ def _picked(chunk: _Chunk, kept: Mask) -> _Chunk:
     rows = np.flatnonzero(kept)
     lines = [chunk.lines[row] for row in rows.tolist()]
     streams = [chunk.streams[row] for row in rows.tolist()]
-    return _Chunk(chunk.series[rows], chunk.t_ns[rows], lines, streams, int(_sizes(lines).sum()))
+    sizes = chunk.sizes[rows]
+    return _Chunk(chunk.series[rows], chunk.t_ns[rows], lines, streams, sizes, int(sizes.sum()))
 
 
 def _sizes(lines: Sequence[str]) -> NDArray[np.int64]:

@@ -98,8 +98,13 @@ class _Try:
         found = _Found([], [], [])
         alone = self._alone
         if parsed is None:
+            kept, series, values = found
             for row in rows:
-                _note(found, row, alone(stream, entries[row]))
+                extracted = alone(stream, entries[row])
+                if extracted is not None:
+                    kept.append(row)
+                    series.append(extracted[0])
+                    values.append(extracted[1])
             return found
         for name, value in self._equal[:1]:
             rows = parsed.having(name, value, rows)

@@ -110,11 +110,15 @@ def _top_level(names: Sequence[str]) -> Stage:
             return _tolerant(line, names)
         if "\\" in text and "\\u" in text:
             return _filtered(line, names)
+        base, labels = line.base, line.labels
         for (name, key), value in zip(quoted, values, strict=True):
             if value is not None:
                 if text.count(key) > 1:
                     return _filtered(line, names)
-                line.add(name, value)
+                if name in base or name in labels or "\ufffd" in value:
+                    line.add(name, value)
+                else:
+                    labels[name] = value
             elif key in text:  # null, or null the second time
                 return _filtered(line, names)
         return True

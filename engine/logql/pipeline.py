@@ -73,7 +73,9 @@ class Pipeline:
         for stage in self.stages:
             if not stage(line):
                 return None
-        return self.finish(line)
+        if line.error or self._counts_bytes:
+            return self.finish(line)
+        return self._series(line.labels), line.value
 
     def finish(self, line: Line) -> Extracted:
         """The series and value of a line that went through all stages.
