@@ -41,6 +41,29 @@ class Decoded:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What became of the events of one body: how many the broker has, and by reason how many were kept out."""
+
+    accepted: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a sender is told once the broker has its events."""
+
+    status: int = 204
+    text: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def success(taken: Taken) -> Answer:
+    """The usual answer: whatever was kept out is counted, not told."""
+    del taken
+    return Answer()
+
+
 Decode = Callable[[bytes, Mapping[str, str], int], Decoded]
 
 
@@ -51,6 +74,8 @@ class Connector:
     `decode(body, headers, received_ms)` is pure; events without a time of their own happened at `received_ms`; it
     raises `DecodeError` and nothing else. Header names are as HTTP writes them ("Content-Type"). `path` is where a
     receiver serves it, empty for a source that Sentinel reads itself. `timing` is the default for its sources.
+    `answer` is what the sender hears when the broker has what could be taken of its body; a body refused as a whole is
+    answered by its `DecodeError`.
     """
 
     name: str
@@ -59,7 +84,7 @@ class Connector:
     timing: SourceTiming
     path: str = ""
     content_types: tuple[str, ...] = ()
-    success_status: int = 204
+    answer: Callable[[Taken], Answer] = success
 
 
 def discover() -> list[Connector]:

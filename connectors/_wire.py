@@ -19,7 +19,7 @@ from connectors import DecodeError
 MAX_DECODED_BYTES = 64 * 1024 * 1024
 _TYPES = {
     name: getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{name.upper()}")
-    for name in ("double", "int64", "int32", "uint64", "string", "bytes")
+    for name in ("double", "int64", "int32", "uint32", "uint64", "string", "bytes")
 }
 
 FieldSpec = tuple[int, str, str]

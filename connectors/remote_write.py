@@ -1,4 +1,6 @@
-"""Prometheus remote write 1.0: a snappy block holding a protobuf `WriteRequest`.
+"""Prometheus remote write: a snappy block holding a protobuf `WriteRequest` (1.0) or `Request` (2.0).
+
+The content type says which; 2.0 is in `_remote_write_v2`, the rest of this module is 1.0.
 
 Nearly every series in a request carries one sample and has been seen before. Such a series is never parsed. Its bytes
 end with the sample, whose layout is fixed (times between 1971 and 2109 take six varint bytes):
@@ -6,9 +8,10 @@ end with the sample, whose layout is fixed (times between 1971 and 2109 take six
     labels ...... | 12 10 | 09 <8 bytes float64> | 10 <6 bytes varint>     18 bytes
     labels ...... | 12 07 |                        10 <6 bytes varint>      9 bytes, value 0 is left out
 
-So `timeseries` is declared as bytes; what stands before the sample is looked up in a cache of label sets; and the
-values and times of the whole request are decoded by one numpy view. Bytes come into the cache only after the full
-parser read them as labels and nothing else, which makes the shortcut exact. Anything else takes the full parser.
+So `timeseries` is declared as bytes; values and times of the whole request are decoded by one numpy view; and what
+stands before the samples is looked up: for runs of series that come again, all at once (`core.blocks`), else one by
+one in a cache of label sets. Bytes come into the cache only after the full parser read them as labels and nothing
+else, and a run only when all its series are there, which makes the shortcut exact. Anything else takes the full parser.
 
 Specification: https://prometheus.io/docs/specs/prw/remote_write_spec/
 """
@@ -17,17 +20,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError as ProtobufError
-from msgspec import Raw
 from numpy.typing import NDArray
 
-from connectors import Connector, Decoded, DecodeError
+from connectors import Answer, Connector, Decoded, DecodeError, Taken, _remote_write_v2
 from connectors._wire import media_type, parse_protobuf, protobuf_messages, unsnappy
+from engine.core import blocks
 from engine.core import labels as label_sets
 from engine.core.batching import Samples
+from engine.core.expression import Times, Values
 from engine.core.sources import SourceTiming
 
 _TIME_SERIES = [
@@ -49,9 +53,16 @@ MESSAGES = protobuf_messages(
 _SplitWriteRequest = MESSAGES["SplitWriteRequest"]
 _TimeSeries = MESSAGES["TimeSeries"]
 
-_TIME = [("tag", "u1"), ("low", "<u4"), ("high", "<u2")]
-_VALUE_AND_TIME = np.dtype([("head", "<u2"), ("value_tag", "u1"), ("value", "<f8"), *_TIME])
-_TIME_ONLY = np.dtype([("head", "<u2"), *_TIME])
+_WITH_VALUE, _WITHOUT_VALUE = 18, 9
+_END = np.dtype(
+    {
+        "names": ["head", "value_tag", "value", "zero_head", "time_tag", "low", "high"],
+        "formats": ["<u2", "u1", "<f8", "<u2", "u1", "<u4", "<u2"],
+        "offsets": [0, 2, 3, 9, 11, 12, 16],
+        "itemsize": 18,
+    }
+)
+"""The last bytes of a series: its sample; `zero_head` begins one without value."""
 _CACHE_BYTES = 256 * 1024 * 1024
 _CACHE_ENTRY_OVERHEAD_BYTES = 250
 
@@ -62,10 +73,10 @@ class _LabelCache:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._used_bytes = 0
-        self._known: dict[bytes, Raw] = {}
+        self._known: dict[bytes, bytes] = {}
         self.get = self._known.get
 
-    def put(self, wire: bytes, labels: Raw) -> None:
+    def put(self, wire: bytes, labels: bytes) -> None:
         self._used_bytes += len(wire) + len(labels) + _CACHE_ENTRY_OVERHEAD_BYTES
         if self._used_bytes > self._limit_bytes:
             self.clear()
@@ -77,63 +88,122 @@ class _LabelCache:
 
 
 _cache = _LabelCache(_CACHE_BYTES)
+_runs = blocks.Runs()
 
 
 def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded:
     """The samples of a remote-write request. Native histograms and exemplars are counted, not used."""
     del received_ms  # every sample has its own time
-    _check_headers(headers)
-    request = parse_protobuf(_SplitWriteRequest, unsnappy(body))
-    known, rest = _shortcut(list(request.timeseries), _VALUE_AND_TIME)
-    zeros, rest = _shortcut(rest, _TIME_ONLY)
+    return _DECODERS[_message(headers)](unsnappy(body))
+
+
+def _decode_request(body: bytes) -> Decoded:
+    request = parse_protobuf(_SplitWriteRequest, body)
+    known, rest = _shortcut(list(request.timeseries))
     parsed, dropped = _parse(rest)
-    return Decoded(Samples.concat([known, zeros, parsed]), dropped)
+    return Decoded(Samples.concat([known, parsed]), dropped)
 
 
 def forget() -> None:
-    """Empty the cache of label sets, as after a start."""
+    """Empty the caches, as after a start."""
     _cache.clear()
+    _runs.clear()
+    _remote_write_v2.forget()
 
 
-def _check_headers(headers: Mapping[str, str]) -> None:
+def answer(taken: Taken) -> Answer:
+    """How many samples were written, as remote write 2.0 wants it told; 400 when some could not be.
+
+    A 400 makes Prometheus log the reason and go on: sent again, they would be late again. Older senders ignore the
+    headers.
+    """
+    headers = {
+        f"X-Prometheus-Remote-Write-{what}-Written": str(number)
+        for what, number in (("Samples", taken.accepted), ("Histograms", 0), ("Exemplars", 0))
+    }
+    if not taken.dropped:
+        return Answer(204, "", headers)
+    reasons = ", ".join(f"{reason}: {number}" for reason, number in sorted(taken.dropped.items()))
+    kept_out = sum(taken.dropped.values())
+    text = f"partial_write: {taken.accepted} samples were written, {kept_out} were not ({reasons})\n"
+    return Answer(400, text, headers)
+
+
+def _message(headers: Mapping[str, str]) -> str:
+    """The protobuf message that the headers announce; raises `DecodeError` unless it is one that we read."""
     name, parameters = media_type(headers)
     proto = parameters.get("proto", "prometheus.WriteRequest")
-    if name not in ("", "application/x-protobuf") or proto != "prometheus.WriteRequest":
+    if name not in ("", "application/x-protobuf") or proto not in _DECODERS:
+        supported = ", ".join(f"application/x-protobuf;proto={one}" for one in _DECODERS)
         raise DecodeError(
             "unsupported_content_type",
-            f"{headers.get('Content-Type')!r} is not supported; send remote write 1.0, that is application/x-protobuf "
-            "(proto=prometheus.WriteRequest)",
+            f"{headers.get('Content-Type')!r} is not supported; send one of {supported}",
             415,
         )
     if headers.get("Content-Encoding", "snappy").lower() != "snappy":
         raise DecodeError("unsupported_encoding", "remote write bodies are compressed with snappy", 415)
+    return proto
 
 
-def _shortcut(series: list[bytes], layout: np.dtype[np.void]) -> tuple[Samples, list[bytes]]:
-    """The samples of series that end as `layout` says behind known label bytes; and the other series."""
-    get, size = _cache.get, layout.itemsize
-    labels = [get(wire[:-size]) for wire in series]
-    ends = b"".join([wire[-size:] for wire in series])
-    if len(ends) != size * len(series):  # some are shorter than a sample: leave all to the full parser
+def _shortcut(series: list[bytes]) -> tuple[Samples, list[bytes]]:
+    """The samples of series that are known labels and one sample; and the other series."""
+    joined = b"".join([wire[-_END.itemsize :] for wire in series])
+    if len(joined) != _END.itemsize * len(series):  # some are shorter than that: leave all to the full parser
         return Samples.concat([]), series
-    tails = np.frombuffer(ends, layout)
-    varint = tails["low"].astype(np.int64) | (tails["high"].astype(np.int64) << 32)
-    exact = _matches(tails, varint)
-    exact[[i for i, known in enumerate(labels) if known is None]] = False
-    samples = Samples(cast("list[Raw]", labels), _varint_times(varint), _values(tails))
-    if exact.all():
-        return samples, []
-    return samples.where(exact), [series[i] for i in np.flatnonzero(~exact).tolist()]
+    ends = np.frombuffer(joined, _END)
+    varint = ends["low"].astype(np.int64) | (ends["high"].astype(np.int64) << 32)
+    timed = (ends["time_tag"] == 0x10) & ((varint & 0x808080808080) == 0x008080808080)  # a varint of just six bytes
+    valued = timed & (ends["head"] == 0x1012) & (ends["value_tag"] == 0x09)
+    plain = valued | (timed & (ends["zero_head"] == 0x0712))
+    rest: list[bytes] = []
+    if not plain.all():
+        rest = [series[i] for i in np.flatnonzero(~plain).tolist()]
+        series = [series[i] for i in np.flatnonzero(plain).tolist()]
+        ends, varint, valued = ends[plain], varint[plain], valued[plain]
+    if not series:
+        return Samples.concat([]), rest
+    values = np.where(valued, ends["value"], 0.0)
+    sizes = np.where(valued, _WITH_VALUE, _WITHOUT_VALUE).tolist()
+    wires = [wire[:-size] for wire, size in zip(series, sizes, strict=True)]
+    samples, unknown = _look_up(wires, _varint_times(varint), values)
+    return samples, rest + [series[i] for i in unknown]
 
 
-def _matches(tails: NDArray[np.void], varint: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which tails are a sample and nothing else: right tags, and a varint of exactly six bytes."""
-    exact: NDArray[np.bool_] = (tails["tag"] == 0x10) & ((varint & 0x808080808080) == 0x008080808080)
-    if tails.dtype == _TIME_ONLY:
-        exact &= tails["head"] == 0x0712
-    else:
-        exact &= (tails["head"] == 0x1012) & (tails["value_tag"] == 0x09)
-    return exact
+def _look_up(wires: list[bytes], t_ms: Times, values: Values) -> tuple[Samples, list[int]]:
+    """The samples of series by the wire bytes of their labels; and the numbers of those that are not known."""
+    entries: list[bytes] = []
+    stops: list[int] = []
+    unknown: list[int] = []
+    start = 0
+    for stop in _runs.stops(wires, t_ms):
+        own = wires[start:stop]
+        block = _runs.block(own, lambda own=own: _all_known(own))  # type: ignore[misc]
+        if block:
+            entries.append(block)
+            stops.append(stop)
+        else:
+            for i in range(start, stop):
+                labels = _cache.get(wires[i])
+                if labels is None:
+                    unknown.append(i)
+                else:
+                    entries.append(labels)
+                    stops.append(i + 1)
+        start = stop
+    times = t_ms[np.array(stops, np.intp) - 1]
+    if unknown:
+        kept = np.ones(len(values), np.bool_)
+        kept[unknown] = False
+        values = values[kept]
+        stops = np.cumsum(kept)[np.array(stops, np.intp) - 1].tolist()
+    ends = np.array(stops, np.intp)
+    counts = ends - np.array([0, *stops[:-1]], np.intp)[: len(stops)]
+    return Samples(entries, times, values, counts), unknown
+
+
+def _all_known(wires: list[bytes]) -> list[bytes] | None:
+    found = [labels for wire in wires if (labels := _cache.get(wire)) is not None]
+    return found if len(found) == len(wires) else None
 
 
 def _varint_times(varint: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -143,16 +213,10 @@ def _varint_times(varint: NDArray[np.int64]) -> NDArray[np.int64]:
     return times
 
 
-def _values(tails: NDArray[np.void]) -> NDArray[np.float64]:
-    if tails.dtype == _TIME_ONLY:
-        return np.zeros(len(tails))
-    return tails["value"].astype(np.float64)
-
-
 def _parse(series: list[bytes]) -> tuple[Samples, dict[str, int]]:
     """The full parser, which also teaches the cache."""
     dropped: Counter[str] = Counter()
-    found: list[Raw] = []
+    found: list[bytes] = []
     t_ms: list[int] = []
     values: list[float] = []
     for wire in series:
@@ -170,18 +234,18 @@ def _parse(series: list[bytes]) -> tuple[Samples, dict[str, int]]:
     return samples, {reason: number for reason, number in dropped.items() if number}
 
 
-def _canonical(series: Any) -> Raw:
+def _canonical(series: Any) -> bytes:
     labels = {label.name: label.value for label in series.labels}
     if len(labels) != len(series.labels):
         raise DecodeError("invalid_labels", f"a label name stands twice in {labels}")
     if "" in labels or not labels.get("__name__"):
         raise DecodeError("invalid_labels", f"a series needs a __name__ and no empty label name, got {labels}")
-    return Raw(label_sets.encode(labels))
+    return label_sets.encode(labels)
 
 
-def _learn(wire: bytes, series: Any, labels: Raw) -> None:
-    for layout in (_VALUE_AND_TIME, _TIME_ONLY):
-        prefix = wire[: -layout.itemsize]
+def _learn(wire: bytes, series: Any, labels: bytes) -> None:
+    for size in (_WITH_VALUE, _WITHOUT_VALUE):
+        prefix = wire[:-size]
         try:
             head = _TimeSeries.FromString(prefix)
         except ProtobufError:
@@ -191,11 +255,17 @@ def _learn(wire: bytes, series: Any, labels: Raw) -> None:
             return
 
 
+_DECODERS = {
+    "prometheus.WriteRequest": _decode_request,
+    "io.prometheus.write.v2.Request": _remote_write_v2.decode_request,
+}
+
 CONNECTOR = Connector(
     name="remote_write",
     kind="metrics",
     decode=decode,
-    timing=SourceTiming(lateness_ms=6_000, idle_after_ms=60_000),
+    timing=SourceTiming(lateness_ms=6_000, idle_after_ms=60_000, settle_ms=10_000),
     path="/api/v1/write",
     content_types=("application/x-protobuf",),
+    answer=answer,
 )

@@ -35,6 +35,7 @@ class RuleConfig(Struct, frozen=True):
     eager_grid_ms: int
     source_idle_ms: int
     external_labels: dict[str, str]
+    external_url: str
 
 
 class Manifest(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 ```
 Prometheus, Loki, exporters            connectors        wire format -> typed batch
-   | remote write, push, scrape
+   | remote write, push, scrape, query                   (alerts that others raise go to `alerts` at once)
    v
  metrics, logs              (key = source)
    v
@@ -21,6 +21,8 @@ Prometheus, Loki, exporters            connectors        wire format -> typed ba
  executor                              actions           verify -> claim -> plan -> run -> outcome
 ```
 
+Where other systems are to be told, `sinks` reads `alerts` for Alertmanagers and `recorded` for remote write.
+
 Whatever cannot be decoded goes to `dead-letter`, with the reason and its bytes. Every role is one Faust application
 with its own consumer group, so that one process can host them all or each can be a deployment of its own; where they
 run changes nothing else. `engine.edge.roles` gives each role its hands.
@@ -32,7 +34,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-RoleName = Literal["connectors", "router", "evaluator", "responder", "executor", "console"]
+RoleName = Literal["connectors", "router", "evaluator", "responder", "executor", "console", "sinks"]
 
 
 class Topic(Struct, frozen=True):
@@ -69,7 +71,7 @@ class Role(Struct, frozen=True):
 ROLES = {
     role.name: role
     for role in (
-        Role("connectors", reads=(), writes=(METRICS, LOGS), database=False),
+        Role("connectors", reads=(), writes=(METRICS, LOGS, ALERTS), database=False),
         Role("router", reads=(METRICS, LOGS), writes=(RULE_INPUTS, DEAD_LETTER), database=False),
         Role(
             "evaluator",
@@ -80,5 +82,6 @@ ROLES = {
         Role("responder", reads=(ALERTS, OUTCOMES), writes=(COMMANDS, DEAD_LETTER), database=True),
         Role("executor", reads=(COMMANDS,), writes=(OUTCOMES, DEAD_LETTER), database=True),
         Role("console", reads=(), writes=(), database=True),
+        Role("sinks", reads=(ALERTS, RECORDED), writes=(DEAD_LETTER,), database=False),
     )
 }

@@ -229,6 +229,7 @@ def manifest(node: Node, loaded: Loaded) -> Manifest:
             eager_grid_ms=rules.eager_grid_ms,
             source_idle_ms=rules.source_idle_ms,
             external_labels=rules.external_labels,
+            external_url=node.step_config.external_url,
         ),
     )
 

@@ -17,7 +17,8 @@ import httpx
 import msgspec
 
 from engine.edge.database import Database
-from engine.edge.settings import Host, LogSettings, ModeOverride, ScrapeTarget, Settings
+from engine.edge.settings import Host, LogSettings, ModeOverride, Settings
+from engine.edge.settings_sources import ScrapeJob
 
 PROJECT = Path(__file__).resolve().parent.parent
 SCRAPE_S = 2.0
@@ -94,7 +95,7 @@ def _write_config(folder: Path, targets: dict[str, str], write_url: str) -> Path
     config = {
         "global": {"scrape_interval": f"{SCRAPE_S:g}s", "scrape_timeout": f"{SCRAPE_S:g}s"},
         "scrape_configs": jobs,
-        "remote_write": [{"url": write_url, "queue_config": {"batch_send_deadline": "500ms"}}],
+        "remote_write": [{"url": write_url, "queue_config": {"batch_send_deadline": "500ms", "max_shards": 1}}],
     }
     file = folder / "prometheus.yml"
     file.write_bytes(msgspec.json.encode(config))  # JSON is YAML
@@ -137,7 +138,7 @@ def settings(folder: Path, database: Database, databases: dict[str, str], ports:
     hosts = {name: Host(url=services[name], token_env="AUREUS_ADMIN_TOKEN") for name in ("bridge", "openclaw")}  # noqa: S106  # the variable's name
     labels = {"namespace": "aureus"}
     scraped = [
-        ScrapeTarget(job=name, url=f"{url}/metrics", interval_s=SCRAPE_S, timeout_s=SCRAPE_S, labels=labels)
+        ScrapeJob(job=name, url=f"{url}/metrics", interval_s=SCRAPE_S, timeout_s=SCRAPE_S, labels=labels)
         for name, url in services.items()
     ]
     empty = Settings()
@@ -150,7 +151,7 @@ def settings(folder: Path, database: Database, databases: dict[str, str], ports:
         connectors=empty.connectors.model_copy(
             update={
                 "scrape": [] if options.prometheus else scraped,
-                "remote_write": empty.connectors.remote_write.model_copy(update={"lateness_ms": 1_000}),
+                "remote_write": empty.connectors.remote_write.model_copy(update={"lateness_ms": 1_000, "settle_ms": 0}),
             }
         ),
         rules=empty.rules.model_copy(update={"paths": [PROJECT / "rules"]}),

@@ -28,6 +28,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 KAFKA_VERSION = "4.1.1"
+PROMETHEUS_3_RELEASE = "forky"  # the first Debian with a Prometheus that sends remote write 2.0
+DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SLF4J_VERSION = "1.7.36"  # the slf4j API that this Kafka is built with
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 JAVA_OLDEST = 17
@@ -46,6 +48,13 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
     </dependency>
   </dependencies>
 </project>
+"""
+
+_ALERTMANAGER_LAUNCHER = """#!/bin/sh
+# Debian's Alertmanager reads /usr/share/prometheus/alertmanager/default.tmpl, wherever it was unpacked.
+here=$(dirname "$(readlink -f "$0")")
+exec unshare --user --map-root-user --mount sh -c \\
+  'mount --bind "$1/../share" /usr/share && shift && exec "$@"' sh "$here" "$here/prometheus-alertmanager" "$@"
 """
 
 
@@ -106,21 +115,71 @@ def obtain_kafka(folder: Path) -> None:
 
 
 def obtain_prometheus(folder: Path) -> None:
-    """The programs of Debian's package, unpacked without installing it; they need only libc."""
+    """Prometheus and promtool from Debian's package."""
+    _obtain_debian("prometheus", "prometheus", folder)
+
+
+def obtain_alertmanager(folder: Path) -> None:
+    """Alertmanager from Debian's package, and a script that shows it its templates where it was built to look."""
+    _obtain_debian("prometheus-alertmanager", "prometheus-alertmanager", folder)
+    launcher = folder / "usr" / "bin" / "alertmanager"
+    launcher.write_text(_ALERTMANAGER_LAUNCHER, encoding="utf-8")
+    launcher.chmod(0o755)
+    run([str(launcher), "--version"], folder)
+
+
+def _obtain_debian(package: str, program: str, folder: Path) -> None:
+    """The programs of a Debian package, unpacked without installing it; these need only libc."""
     for tool in ("apt-get", "dpkg"):
         if not shutil.which(tool):
-            raise UnavailableError(f"there is no {tool}: this way needs Debian; or put prometheus and promtool on PATH")
+            raise UnavailableError(f"there is no {tool}: this way needs Debian; or put {program} on PATH")
     try:
-        run(["apt-get", "download", "prometheus"], folder)
+        run(["apt-get", "download", package], folder)
     except UnavailableError:
         if os.geteuid() != 0:
             raise
         run(["apt-get", "update"], folder)  # a fresh container has no package lists
-        run(["apt-get", "download", "prometheus"], folder)
+        run(["apt-get", "download", package], folder)
+    (file,) = folder.glob(f"{package}_*.deb")
+    run(["dpkg", "-x", file.name, "."], folder)
+    file.unlink()
+    run([f"usr/bin/{program}", "--version"], folder)
+
+
+def obtain_prometheus_3(folder: Path) -> None:
+    """The programs of the package in a newer release, from the mirror that this machine uses; they need only libc.
+
+    Package lists and what is downloaded stay in the part's own folder: the machine's package manager never sees them.
+    """
+    if not shutil.which("dpkg"):
+        raise UnavailableError("there is no dpkg: this way needs Debian; or put a Prometheus 3 into the cache yourself")
+    known = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT)", "Origin: Debian"], folder)
+    mirrors = [line.split()[0] for line in known.splitlines() if line.endswith(" main")]
+    if not mirrors:
+        raise UnavailableError("this machine's package manager knows no mirror of Debian; `apt-get update` may tell it")
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
+    source = f"deb [signed-by={DEBIAN_KEYRING}] {mirrors[0]} {PROMETHEUS_3_RELEASE} main\n"
+    (folder / "sources").write_text(source, encoding="utf-8")
+    own = {
+        "Dir::Etc::sourcelist": folder / "sources",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::State::lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        "Acquire::Languages": "none",
+        "APT::Sandbox::User": "root",
+    }
+    apt = ["apt-get", *(f"-o{name}={value}" for name, value in own.items())]
+    run([*apt, "update"], folder)
+    run([*apt, "download", "prometheus"], folder)
     (package,) = folder.glob("prometheus_*.deb")
     run(["dpkg", "-x", package.name, "."], folder)
+    for name in ("lists", "cache"):
+        shutil.rmtree(folder / name)
     package.unlink()
-    run(["usr/bin/prometheus", "--version"], folder)
+    version = run(["usr/bin/prometheus", "--version"], folder)
+    if "version 3." not in version:
+        raise UnavailableError(f"the newer release has no Prometheus 3 but {version.splitlines()[0]}")
 
 
 PARTS = {
@@ -128,6 +187,8 @@ PARTS = {
     for part in (
         Part("kafka", KAFKA_VERSION, "libs", obtain_kafka),
         Part("prometheus", "debian", "usr/bin", obtain_prometheus, ("prometheus", "promtool")),
+        Part("alertmanager", "debian", "usr/bin", obtain_alertmanager, ("prometheus-alertmanager",)),
+        Part("prometheus-3", PROMETHEUS_3_RELEASE, "usr/bin", obtain_prometheus_3),
     )
 }
 

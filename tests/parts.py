@@ -1,4 +1,4 @@
-"""Real Kafka and Prometheus for tests, from the parts that `scripts/parts.py` has obtained.
+"""Real Kafka, Prometheus and Alertmanager for tests, from the parts that `scripts/parts.py` has obtained.
 
 Each context manager starts its program on free loopback ports, yields when the program's own API says that it is
 ready, and ends the processes that it started, no others. A program that does not start shows the tail of its log. A
@@ -191,22 +191,69 @@ def running_kafka(folder: Path, nodes: int = 1) -> Iterator[Kafka]:
         kafka.stop_all()
 
 
+class Prometheus:
+    """A real Prometheus with this configuration (YAML) and further flags, on one port however often it is started.
+
+    `part` says which one: "prometheus" (Debian's) or "prometheus-3". Its data stays in `folder`.
+    """
+
+    def __init__(self, folder: Path, config: str, flags: Sequence[str] = (), part: str = "prometheus") -> None:
+        program = require(part) / "prometheus"
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = folder / "prometheus.log"
+        config_file = folder / "prometheus.yml"
+        config_file.write_text(config, encoding="utf-8")
+        own = [
+            f"--config.file={config_file}",
+            f"--storage.tsdb.path={folder / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        self._command = [str(program), *own, *flags]
+        self._running: Program | None = None
+
+    def start(self) -> None:
+        """Start it and return when it is ready."""
+        self._running = Program(self._command, self._log)
+        self._running.wait_until(lambda: answers(f"{self.url}/-/ready"), "Prometheus")
+
+    def stop(self) -> None:
+        """End it in good order, if it runs."""
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
+
+
 @contextmanager
 def running_prometheus(folder: Path, config: str, flags: Sequence[str] = ()) -> Iterator[str]:
-    """A real Prometheus with this configuration (YAML) and further flags; yields its base URL when it is ready."""
-    program = require("prometheus") / "prometheus"
-    (port,) = free_ports(1)
+    """Debian's Prometheus; yields its base URL when it is ready."""
+    prometheus = Prometheus(folder, config, flags)
+    try:
+        prometheus.start()
+        yield prometheus.url
+    finally:
+        prometheus.stop()
+
+
+@contextmanager
+def running_alertmanager(folder: Path, port: int | None = None) -> Iterator[str]:
+    """A real Alertmanager without receivers or peers; yields its base URL when it is ready."""
+    programs = require("alertmanager")
+    launcher = programs / "alertmanager"  # missing where the package itself is installed
+    program = launcher if launcher.exists() else programs / "prometheus-alertmanager"
+    port = port or free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
-    config_file = folder / "prometheus.yml"
-    config_file.write_text(config, encoding="utf-8")
+    config_file = folder / "alertmanager.yml"
+    config_file.write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n", encoding="utf-8")
     own = [
         f"--config.file={config_file}",
-        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--storage.path={folder / 'alertmanager'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
     ]
-    running = Program([str(program), *own, *flags], folder / "prometheus.log")
+    running = Program([str(program), *own], folder / "alertmanager.log")
     try:
-        running.wait_until(lambda: answers(f"{url}/-/ready"), "Prometheus")
+        running.wait_until(lambda: answers(f"{url}/-/ready"), "Alertmanager")
         yield url
     finally:
         running.stop()

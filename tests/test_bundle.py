@@ -17,7 +17,14 @@ MANIFEST = Manifest(
     version="1",
     created_ms=5,
     rules={"promql/a.yml": "groups: []"},
-    config=RuleConfig(shards=2, eager_per_s=1, eager_grid_ms=1, source_idle_ms=1, external_labels={"a": "b"}),
+    config=RuleConfig(
+        shards=2,
+        eager_per_s=1,
+        eager_grid_ms=1,
+        source_idle_ms=1,
+        external_labels={"a": "b"},
+        external_url="http://here",
+    ),
 )
 MESSAGES = [("metrics", 0, 0, b'{"kind":"metrics"}'), ("logs", 3, 7, b'{"kind":"logs"}')]
 

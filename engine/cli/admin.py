@@ -7,19 +7,8 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.common import (
-    NO,
-    Config,
-    Json,
-    Set,
-    Stop,
-    say,
-    say_json,
-    say_table,
-    settings,
-    table,
-    with_store,
-)
+from engine.cli.common import Config, Set, settings, with_store
+from engine.cli.output import NO, Json, Stop, say, say_json, say_table, table
 from engine.edge import audit as audit_rows
 from engine.edge import keys as key_files
 from engine.edge.database import Database

@@ -10,18 +10,8 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.common import (
-    NO,
-    By,
-    Config,
-    Json,
-    Set,
-    Stop,
-    say,
-    say_json,
-    settings,
-    with_store,
-)
+from engine.cli.common import By, Config, Set, settings, with_store
+from engine.cli.output import NO, Json, Stop, say, say_json
 from engine.console.model import (
     Approval,
     Decision,

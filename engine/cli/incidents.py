@@ -7,20 +7,9 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.common import (
-    NO,
-    Config,
-    Json,
-    Set,
-    Stop,
-    say,
-    say_json,
-    say_table,
-    settings,
-    table,
-    with_store,
-)
+from engine.cli.common import Config, Set, settings, with_store
 from engine.cli.decide import say_approval
+from engine.cli.output import NO, Json, Stop, say, say_json, say_table, table
 from engine.console.model import Incident, IncidentDetail
 from engine.console.pages import clock_time, place, span
 from engine.console.views import evidence_summary

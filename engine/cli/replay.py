@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.bundle import BundleError, BundleReader, Manifest, Recorded
-from engine.cli.common import NO, Json, Stop, complain, say, say_json, show_problem
+from engine.cli.output import NO, Json, Stop, complain, say, say_json, show_problem
 from engine.console.pages import clock_time, place
 from engine.core.messages import Transition
 
@@ -65,6 +65,7 @@ def _run(reader: BundleReader, groups: list[RuleGroup], manifest: Manifest) -> C
         eager_grid_ms=manifest.config.eager_grid_ms,
         source_idle_ms=manifest.config.source_idle_ms,
         external_labels=manifest.config.external_labels,
+        external_url=manifest.config.external_url,
     )
     screen = Console(stderr=True)
     columns = (TextColumn("replaying"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.common import NO, Json, complain, say, say_json, show_problem
+from engine.cli.output import NO, Json, complain, say, say_json, show_problem
 from engine.core.diagnostics import Problem
 
 if TYPE_CHECKING:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import re2
 import typer
 from msgspec import Struct
 
-from engine.cli.common import NO, Json, Stop, complain, say, say_json, show_problem
-from engine.core.diagnostics import Problem, load_yaml
+from engine.cli.output import NO, Json, Stop, complain, say, say_json, show_problem
+from engine.core.diagnostics import Document, Problem, load_yaml
 
 if TYPE_CHECKING:
     from engine.loading import Loaded
+    from engine.ruletest import CaseResult, TestFile
 
 Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATHS", help="Test files and folders; default ./rules.")]
+Run = Annotated[
+    list[str] | None,
+    typer.Option("--run", metavar="REGEX", help="Only rule tests with a matching name, no runbook tests; repeatable."),
+]
 
 
 class Ran(Struct):
@@ -33,106 +41,144 @@ class Ran(Struct):
         self.problems = [*self.problems, *other.problems]
 
 
-Runner = Callable[[str, str, "Loaded"], Ran]
+@dataclass
+class Session:
+    """What one call of the command works with: which rule tests are wanted, and the rules it has loaded by folder."""
+
+    wanted: re2._Regexp | None
+    folders: dict[Path, Loaded] = field(default_factory=dict)
+
+    def rules(self, folder: Path) -> Loaded:
+        """All rules and runbooks below a folder."""
+        from engine.loading import load  # brings the rule languages, which other commands start faster without
+
+        if folder not in self.folders:
+            self.folders[folder] = load([folder])
+        return self.folders[folder]
 
 
-def run_tests(paths: Paths = None, json: Json = False) -> None:
-    """Run the unit tests of runbooks and rules; exit 1 if a case fails or there is none."""
+Runner = Callable[[list[Document], Path, Session], Ran]
+
+
+def run_tests(paths: Paths = None, run: Run = None, json: Json = False) -> None:
+    """Run the unit tests of rules (promtool's files, too) and runbooks; exit 1 if a case fails or there is none."""
     started_s = time.monotonic()
+    session = Session(_pattern(run or []))
     total = Ran()
-    for rules, files in _by_rules(paths or [Path("rules")]):
-        total.add(_run(rules, files))
+    for file in _files(paths or [Path("rules")], session):
+        total.add(_run_file(file, session))
+    for rules in session.folders.values():
+        total.problems = [*total.problems, *rules.errors]
     problems = sorted(total.problems)
+    ok = all(problem.severity != "error" for problem in problems)
     if json:
-        verdict = {"ok": not problems, "cases": total.cases, "failed": total.failed, "problems": problems}
-        say_json(verdict)
+        say_json({"ok": ok, "cases": total.cases, "failed": total.failed, "problems": problems})
     else:
         for problem in problems:
             complain(show_problem(problem))
         took_s = time.monotonic() - started_s
         say(f"{total.cases} cases: {total.cases - total.failed} passed, {total.failed} failed ({took_s:.1f} s)")
-    if problems:
+    if not ok:
         raise typer.Exit(NO)
     if not total.cases:
-        raise Stop("there is no test to run; tests are .yml files in a folder called `tests` beside the rules", NO)
+        raise Stop(_nothing(session), NO)
 
 
-def _by_rules(paths: Iterable[Path]) -> Iterator[tuple[Path, list[Path] | None]]:
-    """The folder whose rules are tested, and the test files named (None: all below the folder)."""
+def _pattern(run: list[str]) -> re2._Regexp | None:
+    try:
+        return re2.compile("|".join(f"(?:{one})" for one in run)) if run else None
+    except re2.error as error:
+        raise Stop(f"--run is not a regular expression: {error}") from error
+
+
+def _nothing(session: Session) -> str:
+    if session.wanted:
+        return "there is no rule test with such a name"
+    return "there is no test to run; tests are .yml files in a folder called `tests` beside the rules"
+
+
+def _files(paths: Iterable[Path], session: Session) -> Iterator[Path]:
+    """The test files: those that are named, and those below a folder."""
     for path in paths:
-        folder = path if path.is_dir() else path.parent
-        rules = folder.parent if folder.name == "tests" else folder
-        if path.is_dir():
-            yield rules, None if rules == folder else sorted(path.glob("*.y*ml"))
+        if not path.is_dir():
+            yield path
+        elif path.name == "tests":
+            yield from sorted(path.glob("*.y*ml"))
         else:
-            yield rules, [path]
+            yield from session.rules(path).tests
 
 
-def _run(rules: Path, files: list[Path] | None) -> Ran:
-    from engine.loading import load  # brings the rule languages, which other commands start faster without
-
-    loaded = load([rules])
-    total = Ran(problems=loaded.errors)
-    for file in loaded.tests if files is None else files:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            total.add(Ran(problems=[Problem(str(file), 1, 1, f"cannot be read: {error}")]))
-            continue
-        total.add(_run_file(text, str(file), loaded))
-    return total
-
-
-def _run_file(text: str, file: str, loaded: Loaded) -> Ran:
-    documents, problems = load_yaml(text, file)
+def _run_file(file: Path, session: Session) -> Ran:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return Ran(problems=[Problem(str(file), 1, 1, f"cannot be read: {error}")])
+    documents, problems = load_yaml(text, str(file))
     if problems:
         return Ran(problems=problems)
     keys = {key for document in documents if isinstance(document.data, dict) for key in document.data}
-    total = Ran()
-    for key in sorted(keys & _RUNNERS.keys()):
-        total.add(_RUNNERS[key](text, file, loaded))
     if not keys & _RUNNERS.keys():
         known = ", ".join(f"`{key}`" for key in _RUNNERS)
-        total.add(Ran(problems=[Problem(file, 1, 1, f"holds no test: it has none of the keys {known}")]))
+        return Ran(problems=[Problem(str(file), 1, 1, f"holds no test: it has none of the keys {known}")])
+    total = Ran()
+    for key in sorted(keys & _RUNNERS.keys()):
+        total.add(_RUNNERS[key](documents, file, session))
     return total
 
 
-def _run_runbooks(text: str, file: str, loaded: Loaded) -> Ran:
+def _run_runbooks(documents: list[Document], file: Path, session: Session) -> Ran:
     from engine.actions import load_actions
     from engine.response.runbooktest import run_all
 
-    documents, _ = load_yaml(text, file)
+    if session.wanted:
+        return Ran()
+    rules = session.rules(file.parent.parent if file.parent.name == "tests" else file.parent)
     count = sum(len(document.data.get("runbook_tests") or ()) for document in documents)
-    failures, _ = run_all(text, file, loaded.runbooks, actions=load_actions())
+    failures, _ = run_all(file.read_text(encoding="utf-8"), str(file), rules.runbooks, actions=load_actions())
     problems = [Problem(one.file, one.line, one.column, f"{one.case}: {one.message}") for one in failures]
     return Ran(count, len({failure.case for failure in failures}), problems)
 
 
-def _run_rules(text: str, file: str, _: Loaded) -> Ran:
-    from engine.languages import LANGUAGES
-    from engine.loading import load
-    from engine.ruletest import read_tests
+def _run_rules(documents: list[Document], file: Path, session: Session) -> Ran:
+    from engine.languages import load_rules, with_step
+    from engine.ruletest import read_document
     from engine.ruletest import run_tests as run_rule_tests
 
-    found, problems = read_tests(text, file)
+    found, problems = read_document(documents[0])
     if found is None:
         return Ran(problems=problems)
-    rules = load(_rule_files(Path(file), found.rule_files))
-    if problems or rules.errors:
-        return Ran(problems=[*problems, *rules.errors])
-    results = run_rule_tests(found, rules.groups, LANGUAGES)
-    failed = [one for one in results if not one.passed]
-    differences = [Problem(one.file, one.line, one.column, f"{one.test}: {one.what}\n{one.diff}") for one in failed]
-    return Ran(len(results), len(failed), differences)
+    if session.wanted:
+        found = replace(found, tests=tuple(test for test in found.tests if session.wanted.search(test.name)))
+    files, warnings = _rule_files(file, found)
+    languages = with_step(found.evaluation_interval_ms)
+    groups, wrong = load_rules(files, languages)
+    warnings += wrong
+    if any(problem.severity == "error" for problem in wrong):
+        return Ran(problems=warnings)
+    results = run_rule_tests(found, groups, languages)
+    said = [problem for result in results if (problem := _said(result))]
+    return Ran(len(results), sum(not result.passed for result in results), [*warnings, *said])
 
 
-def _rule_files(test_file: Path, patterns: Iterable[str]) -> list[Path]:
-    """The rule files a test names, relative to it; a pattern may match several, one that matches none is kept."""
-    return [
-        path
-        for pattern in patterns
-        for path in (sorted(test_file.parent.glob(pattern)) or [test_file.parent / pattern])
-    ]
+def _said(result: CaseResult) -> Problem | None:
+    head = f"{result.test}: {result.what}"
+    place = (result.file, result.line, result.column)
+    if not result.passed:
+        return Problem(*place, f"{head}\n{result.diff}")
+    return Problem(*place, f"{head}: {result.warning}", "warning") if result.warning else None
+
+
+def _rule_files(test_file: Path, found: TestFile) -> tuple[list[Path], list[Problem]]:
+    """The rule files a test file names, relative to it; a pattern without a match is a warning, as in promtool."""
+    files: list[Path] = []
+    warnings = []
+    for one in found.rule_files:
+        matching = sorted(glob.glob(str(test_file.parent / one.pattern)))
+        files += map(Path, matching)
+        if not matching:
+            message = f"no rule file matches {one.pattern!r}"
+            warnings.append(Problem(found.file, one.line, one.column, message, "warning"))
+    return files, warnings
 
 
 _RUNNERS: dict[str, Runner] = {"tests": _run_rules, "runbook_tests": _run_runbooks}

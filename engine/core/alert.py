@@ -13,11 +13,12 @@ Everything that affects a transition is in this file. It is plain data in, trans
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
 
+from engine.core.gotemplate import Template
 from engine.core.labels import Labels, fingerprint
 from engine.core.messages import AlertState, EvidenceLine, Transition
 from engine.core.rules import AlertRule
@@ -53,11 +54,11 @@ class Result(Struct, frozen=True):
     samples: Sequence[Sample]
 
 
-def alert_labels(rule: AlertRule, series: Labels, value: float, external: Labels) -> Labels:
+def alert_labels(rule: AlertRule, series: Labels, expand: Callable[[Template], str]) -> Labels:
     """The labels of the alert for one result series: the series' own without its name, the rule's, the alert's name."""
     labels = {name: text for name, text in series.items() if name != "__name__"}
     for name, template in rule.labels.items():
-        text = template.expand(series, value, external)
+        text = expand(template)
         if text:
             labels[name] = text
         else:

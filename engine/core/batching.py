@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from msgspec import Raw
 from numpy.typing import NDArray
 
 from engine.core.expression import Times, Values
 from engine.core.messages import LogEntry, LogStream
+from engine.core.series import Rows
 
 MAX_EVENTS = 5_000
 MAX_BYTES = 850_000
@@ -35,21 +35,37 @@ _encode_entry = msgspec.json.Encoder().encode
 class Samples:
     """Samples in columns: `series[i]` (canonical label bytes) had `values[i]` at `t_ms[i]`.
 
-    A staleness marker is the value with Prometheus's own NaN bits (0x7ff0000000000002).
+    With `counts`, an entry of `series` may be a block of `counts[i]` label sets that were all sampled at `t_ms[i]`
+    (`core.blocks`); `values` has one for each sample. A staleness marker is the value with Prometheus's own NaN bits
+    (0x7ff0000000000002).
     """
 
-    series: list[Raw]
+    series: list[bytes]
     t_ms: Times
     values: Values
+    counts: Rows | None = None
 
     def __len__(self) -> int:
-        return len(self.series)
+        return len(self.values)
+
+    @property
+    def ends(self) -> Rows:
+        """Where in `values` each entry ends."""
+        return np.arange(1, len(self.series) + 1) if self.counts is None else np.cumsum(self.counts)
+
+    def part(self, start: int, stop: int) -> Samples:
+        """The entries from `start` to `stop`."""
+        first, last = (start, stop) if self.counts is None else (self.counts[:start].sum(), self.counts[:stop].sum())
+        counts = None if self.counts is None else self.counts[start:stop]
+        return Samples(self.series[start:stop], self.t_ms[start:stop], self.values[first:last], counts)
 
     def where(self, mask: NDArray[np.bool_]) -> Samples:
-        """Those samples for which the mask is true."""
+        """Those entries for which the mask is true."""
         chosen = np.flatnonzero(mask)
-        series = self.series
-        return Samples([series[i] for i in chosen.tolist()], self.t_ms[chosen], self.values[chosen])
+        series = [self.series[i] for i in chosen.tolist()]
+        if self.counts is None:
+            return Samples(series, self.t_ms[chosen], self.values[chosen])
+        return Samples(series, self.t_ms[chosen], self.values[np.repeat(mask, self.counts)], self.counts[chosen])
 
     @staticmethod
     def concat(parts: Iterable[Samples]) -> Samples:
@@ -57,10 +73,12 @@ class Samples:
         held = list(parts)
         if len(held) == 1:
             return held[0]
+        counts = [np.ones(len(part.series), np.intp) if part.counts is None else part.counts for part in held]
         return Samples(
-            [raw for part in held for raw in part.series],
+            [entry for part in held for entry in part.series],
             np.concatenate([part.t_ms for part in held]) if held else np.empty(0, np.int64),
             np.concatenate([part.values for part in held]) if held else np.empty(0, np.float64),
+            np.concatenate(counts) if any(part.counts is not None for part in held) else None,
         )
 
 
@@ -74,8 +92,8 @@ def count(events: Events) -> int:
 
 
 def label_sizes(samples: Samples) -> NDArray[np.int64]:
-    """The bytes of each sample's label set."""
-    return np.fromiter(map(len, samples.series), np.int64, len(samples))
+    """The bytes of each entry's labels."""
+    return np.fromiter(map(len, samples.series), np.int64, len(samples.series))
 
 
 def entry_size(entry: LogEntry) -> int:
@@ -96,13 +114,15 @@ def split_samples(
     samples: Samples, sizes: NDArray[np.int64], max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES
 ) -> Iterator[Samples]:
     """Consecutive pieces of the samples within both limits; `sizes` are their `label_sizes`."""
-    ends = np.cumsum(sizes + _SAMPLE_OVERHEAD_BYTES)
-    start, total = 0, len(samples)
+    events = samples.ends
+    ends = np.cumsum(sizes) + _SAMPLE_OVERHEAD_BYTES * events
+    start, total = 0, len(samples.series)
     while start < total:
-        budget = max_bytes + (int(ends[start - 1]) if start else 0)
-        stop = min(int(np.searchsorted(ends, budget, side="right")), start + max_events)
-        stop = max(stop, start + 1)
-        yield Samples(samples.series[start:stop], samples.t_ms[start:stop], samples.values[start:stop])
+        sent_bytes, sent_events = (int(ends[start - 1]), int(events[start - 1])) if start else (0, 0)
+        by_bytes = int(np.searchsorted(ends, sent_bytes + max_bytes, side="right"))
+        by_events = int(np.searchsorted(events, sent_events + max_events, side="right"))
+        stop = max(min(by_bytes, by_events), start + 1)
+        yield samples.part(start, stop)
         start = stop
 
 

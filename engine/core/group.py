@@ -17,7 +17,7 @@ they are seen by the next evaluations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -37,12 +37,17 @@ from engine.core.alert import (
 )
 from engine.core.eager import EagerTimes
 from engine.core.expression import EvaluationError, Presence, Times, Vector, Window
+from engine.core.gotemplate import Template
+from engine.core.gotemplate.values import TemplateError
 from engine.core.labels import Labels, fingerprint
 from engine.core.messages import MetricBatch, Transition
 from engine.core.recording import Recorder, alert_series
 from engine.core.rules import AlertRule, RecordRule, Rule, RuleGroup
 
 NEVER, FOREVER = -(2**62), 2**62
+Answer = Callable[[AlertRule, str, int], list[tuple[Labels, float]]]
+"""Answers a query in a template of a rule at a time. Raises `TemplateError`."""
+_EVICTIONS_A_WINDOW = 32
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class StepConfig:
     source_idle_ms: int = 300_000
     evidence_limit: int = 10
     external_labels: Mapping[str, str] = field(default_factory=dict)
+    external_url: str = ""
 
 
 class SourceMark(Struct):
@@ -106,6 +112,7 @@ class Group:
         self.rules = group
         self.recorder = Recorder(group.key)
         self.producers: dict[str, list[tuple[Group, Rule]]] = {}  # by selector, the rules that record what it reads
+        self.answer: Answer = _no_answer  # the shard gives it: what answers queries stands above this module
         self._config = config
         self._waits_for = waits_for
         self._removed = _removed(group, snapshot)
@@ -115,19 +122,21 @@ class Group:
         for selector in group.selectors:
             reach_ms = selector.reach_ms + group.query_offset_ms
             self._reach_ms[selector.key] = max(self._reach_ms.get(selector.key, 0), reach_ms)
+        self._held_from_ms = dict.fromkeys(self.windows, NEVER)
         self._readers: dict[str, list[int]] = {}
         self._eager: dict[int, EagerTimes] = {}
         for index, rule in enumerate(group.rules):
             if isinstance(rule, AlertRule) and config.eager_per_s:
                 self._eager[index] = EagerTimes(config.eager_per_s, config.eager_grid_ms)
-                for key in {selector.key for selector in rule.selectors}:
+                for key in {selector.key for selector in rule.expression.selectors}:
                     self._readers.setdefault(key, []).append(index)
+        self.failed: dict[int, RuleFailure] = {}  # by the rule's index, those whose last evaluation went wrong
         self._sources: set[str] = set()
         self._newcomers: set[str] = set()  # known once their whole first batch is taken, not after a part of it
         self.kinds = {selector.kind for selector in self.selectors}
         self.watermark_ms = NEVER
         self._next_tick_ms: int | None = None
-        self._evicted_ms = NEVER
+        self._evicted_ms = dict.fromkeys(self.windows, NEVER)
         self.evaluated_ms = snapshot.evaluated_ms if snapshot else NEVER
         kept = snapshot.alerts if snapshot else {}
         self.active: list[dict[str, ActiveAlert]] = [dict(kept.get(rule.key, {})) for rule in group.rules]
@@ -141,6 +150,7 @@ class Group:
         self.windows.update({key: window for key, window in old.windows.items() if key in self.windows})
         self._sources, self._newcomers = old._sources, old._newcomers
         self.watermark_ms = old.watermark_ms
+        self._held_from_ms = {key: old._held_from_ms.get(key, old.watermark_ms) for key in self.windows}
         if old.rules.interval_ms == self.rules.interval_ms:
             self._next_tick_ms = old._next_tick_ms
         before = {rule.key: index for index, rule in enumerate(old.rules.rules)}
@@ -171,6 +181,10 @@ class Group:
     def reach_ms(self, selector_key: str) -> int:
         """How far back the window of a selector is kept."""
         return self._reach_ms[selector_key]
+
+    def held_from_ms(self, selector_key: str) -> int:
+        """The oldest time of which the window of a selector holds everything that came."""
+        return self._held_from_ms[selector_key]
 
     def admits_from_ms(self, source: str) -> int:
         """Events of a source that are older than this are late."""
@@ -210,9 +224,11 @@ class Group:
                     self._record(rule, at_ms)
                 elif at_ms > self.evaluated_ms:  # else done before a restart; the windows are being filled again
                     result.transitions += self._judge(index, rule, at_ms, received_ms)
+                self.failed.pop(index, None)
             except Exception as error:  # whatever it raises, as the rules are the user's
                 reason = str(error) if isinstance(error, EvaluationError) else f"{type(error).__name__}: {error}"
-                result.failures.append(RuleFailure(f"{rule.group}/{rule.name}", at_ms, reason))
+                self.failed[index] = RuleFailure(f"{rule.group}/{rule.name}", at_ms, reason)
+                result.failures.append(self.failed[index])
         if self.watermark_ms != NEVER:
             self.evaluated_ms = max(self.evaluated_ms, self.watermark_ms - 1)
         result.recorded = self.recorder.take(self.watermark_ms, received_ms)
@@ -266,18 +282,25 @@ class Group:
         vector = self._query(rule, at_ms)
         if not len(vector.labels) and not active:
             return []
-        samples = [self._sample(rule, labels, value) for labels, value in _elements(vector)]
+        samples = [self._sample(rule, labels, value, at_ms) for labels, value in _elements(vector)]
         present = {fingerprint(sample.labels) for sample in samples}
         gone = missing(active, present)
         no_data = {mark: self._data_vanished(rule, active[mark].series, at_ms) for mark in gone}
         changes = advance(rule, active, Result(at_ms, samples), no_data)
         return [self._transition(rule, change, at_ms, received_ms) for change in changes]
 
-    def _sample(self, rule: AlertRule, series: Labels, value: float) -> Sample:
-        external = dict(self._config.external_labels)
-        labels = alert_labels(rule, series, value, external)
-        annotations = {name: text.expand(series, value, external) for name, text in rule.annotations.items()}
-        return Sample(labels, series, annotations, value)
+    def _sample(self, rule: AlertRule, series: Labels, value: float, at_ms: int) -> Sample:
+        external, url = dict(self._config.external_labels), self._config.external_url
+        seen_ms = at_ms - self.rules.query_offset_ms
+
+        def query(text: str) -> list[tuple[Labels, float]]:
+            return self.answer(rule, text, seen_ms)
+
+        def expand(template: Template) -> str:
+            return template.expand(series, value, external, external_url=url, query=query, now_ms=at_ms)
+
+        annotations = {name: expand(template) for name, template in rule.annotations.items()}
+        return Sample(alert_labels(rule, series, expand), series, annotations, value)
 
     def _transition(self, rule: AlertRule, change: Change, at_ms: int, received_ms: int) -> Transition:
         evidence = []
@@ -293,7 +316,7 @@ class Group:
         may also end because the rule that records it said so: then it is that rule's data that counts.
         """
         found: set[Presence] = set()
-        for selector in rule.selectors:
+        for selector in rule.expression.selectors:
             if selector.kind != "metrics":
                 continue
             presence = self.windows[selector.key].presence(at_ms - self.rules.query_offset_ms, series)
@@ -310,14 +333,19 @@ class Group:
         return [removed(self.rules.name, alert, self.evaluated_ms, received_ms) for alert in ended]
 
     def _evict(self) -> None:
-        if self.watermark_ms < self._evicted_ms + 1_000:
-            return
-        self._evicted_ms = self.watermark_ms
         for key, window in self.windows.items():
-            window.evict(self.watermark_ms - self._reach_ms[key])
+            reach_ms = self._reach_ms[key]
+            if self.watermark_ms >= self._evicted_ms[key] + max(1_000, reach_ms // _EVICTIONS_A_WINDOW):
+                self._evicted_ms[key] = self.watermark_ms
+                window.evict(self.watermark_ms - reach_ms)
+                self._held_from_ms[key] = max(self._held_from_ms[key], self.watermark_ms - reach_ms)
 
 
-def _elements(vector: Vector) -> Sequence[tuple[Labels, float]]:
+def _no_answer(rule: AlertRule, text: str, at_ms: int) -> list[tuple[Labels, float]]:
+    raise TemplateError("there is nothing here to query")
+
+
+def _elements(vector: Vector) -> list[tuple[Labels, float]]:
     return list(zip(vector.labels, vector.values.tolist(), strict=True))
 
 

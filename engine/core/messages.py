@@ -1,8 +1,8 @@
 """What travels on the topics: one type per kind of message, JSON on the wire.
 
 Every message is a `msgspec` struct. JSON, so that any Kafka tool can read it; batched and columnar, so that Python
-is fast enough: one `MetricBatch` carries thousands of samples, and a label set stays *raw bytes* (`msgspec.Raw`)
-until somebody asks for a label, because the bytes themselves serve as a dictionary key.
+is fast enough: one `MetricBatch` carries thousands of samples, and a label set, or a block of them (`core.blocks`),
+stays *raw bytes* (`msgspec.Raw`) until somebody asks for a label, because the bytes serve as a dictionary key.
 
 A label set on the wire is a JSON object of strings with its keys sorted and no blanks (`labels.encode`), so equal
 label sets are equal bytes.
@@ -24,9 +24,10 @@ from msgspec import Raw, Struct
 class MetricBatch(Struct, frozen=True, tag="metrics", tag_field="kind"):
     """Samples of one source, in columns; topic `metrics`, key = source.
 
-    `series[i]`, `t_ms[i]`, `values[i]` are one sample. JSON has no NaN or infinity: such a sample stands as 0.0 in
-    `values` and under its index (as a string) in `special` as "NaN", "+Inf", "-Inf" or "stale" (Prometheus's
-    staleness marker).
+    `series` and `t_ms` have one entry for each label set, or for each block of label sets that were sampled at one time
+    (`core.blocks`); `values` has one for each sample, in the same order. JSON has no NaN or infinity: such a sample
+    stands as 0.0 in `values` and under its index there (as a string) in `special` as "NaN", "+Inf", "-Inf" or "stale"
+    (Prometheus's staleness marker).
 
     `epoch` and `seq` number the batches of a source without gaps: a batch is a repetition when (epoch, seq) is not
     greater than the last one seen from that source. `watermark_ms` is the source's promise that nothing older
@@ -45,7 +46,7 @@ class MetricBatch(Struct, frozen=True, tag="metrics", tag_field="kind"):
 
     def __post_init__(self) -> None:
         """Columns of unequal length are no batch: the decoder refuses them."""
-        if not len(self.series) == len(self.t_ms) == len(self.values):
+        if len(self.series) != len(self.t_ms) or len(self.values) < len(self.series):
             raise ValueError(f"columns of {len(self.series)}, {len(self.t_ms)} and {len(self.values)} entries")
 
 
@@ -208,6 +209,13 @@ _encoder = msgspec.json.Encoder()
 def encode(message: Struct) -> bytes:
     """The JSON bytes of a message."""
     return _encoder.encode(message)
+
+
+def encode_rule_input(message: RuleInput, whole: Batch, whole_json: bytes) -> bytes:
+    """The JSON bytes of a rule input; `whole_json` are those of the batch `whole`, copied where all of it goes on."""
+    if message.batch is not whole:
+        return _encoder.encode(message)
+    return b'{"shard":%d,"batch":%b}' % (message.shard, whole_json)
 
 
 decode_batch = msgspec.json.Decoder(MetricBatch | LogBatch).decode

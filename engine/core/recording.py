@@ -187,7 +187,7 @@ class Recorder:
         if not taken:
             return []
         samples = Samples(
-            [Raw(key) for keys, _, _ in taken for key in keys],
+            [key for keys, _, _ in taken for key in keys],
             np.concatenate([np.full(len(keys), at_ms, np.int64) for keys, at_ms, _ in taken]),
             np.concatenate([values for _, _, values in taken]),
         )
@@ -195,7 +195,7 @@ class Recorder:
         for number, piece in enumerate(split_samples(samples, label_sizes(samples)), 1):
             values, special = json_values(piece)
             head = (SOURCE_PREFIX + self.group_key, watermark_ms, number, watermark_ms, received_ms)
-            batches.append(MetricBatch(*head, piece.series, piece.t_ms.tolist(), values, special))
+            batches.append(MetricBatch(*head, list(map(Raw, piece.series)), piece.t_ms.tolist(), values, special))
         return batches
 
     def adopt(self, old: Recorder) -> None:

@@ -2,7 +2,8 @@
 
 `Router.route` keeps of a batch what some rule's selector asks for and addresses it to the shard that owns the rule. A
 shard that reads this kind of event but wants nothing of this batch still gets it, emptied: its watermark must move.
-A sample that no rule asks for goes no further; that is counted, since it is the expected fate of most samples.
+A sample that no rule asks for goes no further; that is counted, since it is the expected fate of most samples. Only a
+block of series is not taken apart when the greater part of it is wanted: the rest goes along, and the step leaves it.
 
 The next module in the flow is `core.step`.
 """
@@ -13,9 +14,11 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from engine.core import labels as label_sets
+from engine.core.blocks import is_block, unpack
+from engine.core.caches import RecentCache
 from engine.core.expression import Selector
 from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch, RuleInput
 from engine.core.recording import together
@@ -39,6 +42,31 @@ def by_shard(groups: Iterable[RuleGroup], shards: int) -> dict[int, list[RuleGro
     return out
 
 
+class _Known(Struct, frozen=True):
+    """A block of series: how many, how many of them no shard wants, and which each shard gets (None: all)."""
+
+    count: int
+    unwanted: int
+    labels: tuple[bytes, ...]
+    wanted: dict[int, tuple[int, ...] | None]
+
+
+class _Pick:
+    """What one shard gets of a batch, as it is gathered; `rows` are indexes of values."""
+
+    def __init__(self) -> None:
+        self.series: list[Raw] = []
+        self.t_ms: list[int] = []
+        self.rows: list[int] = []
+
+    def take(self, series: Iterable[Raw], t_ms: int, rows: Sequence[int]) -> None:
+        """Some samples of one time; a block counts as one series with several rows."""
+        before = len(self.series)
+        self.series += series
+        self.t_ms += [t_ms] * (len(self.series) - before)
+        self.rows += rows
+
+
 class Router:
     """Routes batches for a set of rule groups."""
 
@@ -46,27 +74,67 @@ class Router:
         owned = by_shard(groups, shards)
         self._metrics = _selectors(owned, "metrics")
         self._logs = _selectors(owned, "logs")
-        self._series_cache: dict[bytes, tuple[int, ...]] = {}
-        self._stream_cache: dict[bytes, tuple[int, ...]] = {}
+        self._blocks: RecentCache[bytes, _Known] = RecentCache(_CACHE_LIMIT // 10)
+        self._series_cache: RecentCache[bytes, tuple[int, ...]] = RecentCache(_CACHE_LIMIT)
+        self._stream_cache: RecentCache[bytes, tuple[int, ...]] = RecentCache(_CACHE_LIMIT)
+        self.unwanted = 0
+        """How many samples and lines so far no rule asked for."""
 
     def route(self, batch: Batch) -> list[RuleInput]:
-        """One message for every shard that reads this kind of event, in shard order."""
+        """One message for every shard that reads this kind of event, in shard order.
+
+        Where a shard wants all of a batch, its message carries that very object. Raises `ValueError` for a batch whose
+        blocks do not hold as many series as there are values.
+        """
         if isinstance(batch, MetricBatch):
             return self._route_metrics(batch)
         return self._route_logs(batch)
 
     def _route_metrics(self, batch: MetricBatch) -> list[RuleInput]:
-        rows: dict[int, list[int]] = {shard: [] for shard in self._metrics}
-        for row, raw in enumerate(batch.series):
-            for shard in _wanted(bytes(raw), self._metrics, self._series_cache):
-                rows[shard].append(row)
-        return [RuleInput(shard, _pick(batch, chosen)) for shard, chosen in rows.items()]
+        picks = {shard: _Pick() for shard in self._metrics}
+        row = 0
+        for raw, t_ms in zip(batch.series, batch.t_ms, strict=True):
+            element = bytes(raw)
+            if not is_block(element):
+                wanted = _wanted(element, self._metrics, self._series_cache)
+                for shard in wanted:
+                    picks[shard].take((raw,), t_ms, (row,))
+                self.unwanted += not wanted
+                row += 1
+                continue
+            block = self._blocks.get(element) or self._learn(element)
+            self.unwanted += block.unwanted
+            for shard, rows in block.wanted.items():
+                if rows is None:
+                    picks[shard].take((raw,), t_ms, range(row, row + block.count))
+                else:
+                    picks[shard].take((Raw(block.labels[i]) for i in rows), t_ms, [row + i for i in rows])
+            row += block.count
+        if row != len(batch.values):
+            raise ValueError(f"{row} series and {len(batch.values)} values")
+        return [RuleInput(shard, _picked(batch, pick)) for shard, pick in picks.items()]
+
+    def _learn(self, element: bytes) -> _Known:
+        labels = [label_sets.encode(one) for one in unpack(element)]
+        found: dict[int, list[int]] = {}
+        for i, key in enumerate(labels):
+            for shard in _wanted(key, self._metrics, self._series_cache):
+                found.setdefault(shard, []).append(i)
+        # A block of which a shard wants the greater part goes to it whole: that is cheaper than taking it apart.
+        wanted = {shard: None if len(rows) * 2 > len(labels) else tuple(rows) for shard, rows in found.items()}
+        in_part = any(rows is not None for rows in wanted.values())
+        unwanted = len(labels) - len({i for rows in found.values() for i in rows})
+        known = _Known(len(labels), unwanted, tuple(labels) if in_part else (), wanted)
+        self._blocks.put(element, known)
+        return known
 
     def _route_logs(self, batch: LogBatch) -> list[RuleInput]:
         streams: dict[int, list[LogStream]] = {shard: [] for shard in self._logs}
         for stream in batch.streams:
-            for shard in _wanted(bytes(stream.labels), self._logs, self._stream_cache):
+            wanted = _wanted(bytes(stream.labels), self._logs, self._stream_cache)
+            for shard in wanted:
                 streams[shard].append(stream)
+            self.unwanted += 0 if wanted else len(stream.entries)
         return [RuleInput(shard, msgspec.structs.replace(batch, streams=chosen)) for shard, chosen in streams.items()]
 
 
@@ -82,31 +150,22 @@ def _selectors(owned: Mapping[int, Sequence[RuleGroup]], kind: str) -> dict[int,
 
 
 def _wanted(
-    key: bytes, selectors: Mapping[int, Sequence[Selector]], cache: dict[bytes, tuple[int, ...]]
+    key: bytes, selectors: Mapping[int, Sequence[Selector]], cache: RecentCache[bytes, tuple[int, ...]]
 ) -> tuple[int, ...]:
     shards = cache.get(key)
     if shards is None:
-        if len(cache) >= _CACHE_LIMIT:
-            cache.clear()
         labels = label_sets.decode(key)
-        shards = cache[key] = tuple(
-            shard for shard, wanted in selectors.items() if any(selector.matches(labels) for selector in wanted)
-        )
+        shards = tuple(shard for shard, wanted in selectors.items() if any(one.matches(labels) for one in wanted))
+        cache.put(key, shards)
     return shards
 
 
-def _pick(batch: MetricBatch, rows: Sequence[int]) -> MetricBatch:
-    """A batch with only these rows (raw label bytes untouched)."""
-    if len(rows) == len(batch.series):
+def _picked(batch: MetricBatch, pick: _Pick) -> MetricBatch:
+    """A batch with only what was picked (raw label bytes untouched)."""
+    if len(pick.rows) == len(batch.values):
         return batch
-    series: list[Raw] = [batch.series[row] for row in rows]
     special = batch.special
     if special:
-        special = {str(new): special[str(old)] for new, old in enumerate(rows) if str(old) in special}
-    return msgspec.structs.replace(
-        batch,
-        series=series,
-        t_ms=[batch.t_ms[row] for row in rows],
-        values=[batch.values[row] for row in rows],
-        special=special,
-    )
+        special = {str(new): special[str(old)] for new, old in enumerate(pick.rows) if str(old) in special}
+    values = [batch.values[row] for row in pick.rows]
+    return msgspec.structs.replace(batch, series=pick.series, t_ms=pick.t_ms, values=values, special=special)

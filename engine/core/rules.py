@@ -31,6 +31,10 @@ _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _METRIC_NAME = re.compile(r"[^{}\n]+")  # Prometheus 3: any text, but braces are an expression in the wrong place
 
 
+def _no_language(text: str) -> Expression:
+    raise ExpressionError("this rule cannot query")
+
+
 @dataclass(frozen=True)
 class AlertRule:
     """One alerting rule.
@@ -49,6 +53,10 @@ class AlertRule:
     annotations: Mapping[str, Template]
     file: str
     line: int
+    asks: tuple[Expression, ...] = ()
+    """The queries of its templates, as far as they can be told before an alert: their data is kept."""
+    compile: Compile = field(default=_no_language, compare=False)
+    """The rule's language, for those queries as they are with an alert's labels."""
 
     @property
     def window_ms(self) -> int:
@@ -57,8 +65,8 @@ class AlertRule:
 
     @property
     def selectors(self) -> Sequence[Selector]:
-        """What the rule reads."""
-        return self.expression.selectors
+        """What the rule reads, for its templates too."""
+        return [selector for one in (self.expression, *self.asks) for selector in one.selectors]
 
 
 @dataclass(frozen=True)
@@ -243,7 +251,25 @@ def _parse_alert(
         return None
     key = _key([group[0], name, expression.text, for_ms, keep_ms, {k: labels[k].source for k in sorted(labels)}])
     line, _ = source.document.at(path)
-    return AlertRule(key, name, group[0], expression, for_ms, keep_ms, labels, annotations, source.document.file, line)
+    asks = _queries(source, (*path, "labels"), labels) + _queries(source, (*path, "annotations"), annotations)
+    head = (key, name, group[0], expression, for_ms, keep_ms, labels, annotations)
+    return AlertRule(*head, source.document.file, line, asks, source.compile)
+
+
+def _queries(source: _File, path: Path, templates: Mapping[str, Template]) -> tuple[Expression, ...]:
+    """The queries that templates ask; one that cannot be told, or is wrong, is a warning: the alert comes anyway."""
+    found = []
+    for name, template in templates.items():
+        notices = [(notice.line, notice.column, notice.message) for notice in template.notices]
+        for text in template.queries:
+            try:
+                found.append(source.compile(text))
+            except ExpressionError as error:
+                notices.append((1, 1, f"the query {text!r} of this template: {error.message}"))
+        for line, column, message in notices:
+            place = source.document.inside((*path, name), line, column)
+            source.problems.append(Problem(source.document.file, *place, message, "warning"))
+    return tuple(found)
 
 
 def _key(identity: list[object]) -> str:

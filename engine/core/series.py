@@ -20,6 +20,8 @@ Mask = NDArray[np.bool_]
 T = TypeVar("T")
 
 NAME = "__name__"
+METADATA = frozenset({NAME, "__type__", "__unit__"})
+"""What a metric is called and measured in: it goes where a value is no longer that of the metric."""
 
 
 def sort_key(labels: Labels) -> tuple[tuple[str, str], ...]:
@@ -122,13 +124,13 @@ class SeriesSet:
         return self.memo(("column", name), build)
 
     def without_name(self) -> SeriesSet:
-        """The same rows without the metric name."""
+        """The same rows without the metric name (and type and unit, where they are labels)."""
 
         def build() -> SeriesSet:
-            names = {labels.get(NAME) for labels in self.labels}
-            if names <= {None}:
+            names = {tuple([labels.get(name) for name in METADATA]) for labels in self.labels}
+            if all(set(values) == {None} for values in names):
                 return self
-            bare = [{n: v for n, v in labels.items() if n != NAME} for labels in self.labels]
+            bare = [{n: v for n, v in labels.items() if n not in METADATA} for labels in self.labels]
             return SeriesSet(bare, distinct=True if self._distinct and len(names) == 1 else None, keys=self)
 
         return self.memo("without_name", build)

@@ -15,18 +15,27 @@ So the watermark follows what was *delivered*, stays below whatever is on its wa
 failed events until they came again or `retry_hold_ms` have passed. Numbers of failed batches are not used again: a
 gap is harmless, since a repetition is recognised by (epoch, seq) not being greater than the last one seen.
 
+A sender may send side by side (Prometheus has shards, each in order and with its own pauses after a failure). What one
+of them sends says nothing about the others as long as there may be a backlog: after a start, after a failed or refused
+request, and while requests hold events older than `lateness_ms` allows. Until `settle_ms` after each such request the
+watermark stays below its oldest event: by then the others will have been heard, and hold it themselves.
+
+    shard 1   -- fails, fails ----> 10:00 10:02 10:04 ... 10:30        (caught up)
+    shard 2   -- fails, fails -- waits 5 s ---------> 10:00 10:02 ...
+    watermark                       |held at 10:00 - lateness|---> follows the slower one
+
 The next module in the flow is `core.router`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from engine.core.batching import (
     MAX_LABEL_BYTES,
@@ -39,12 +48,14 @@ from engine.core.batching import (
     split_samples,
     split_streams,
 )
+from engine.core.blocks import Runs
 from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch
 from engine.core.window import STALE_BITS
 
 Kind = Literal["metrics", "logs"]
 Special = Literal["NaN", "+Inf", "-Inf", "stale"]
 
+_RUNS_OF_A_SOURCE = 10_000
 _IDLE_PACE_MS = 1_000
 _CATCH_UP_MS = 100
 
@@ -54,7 +65,9 @@ class SourceTiming(Struct, frozen=True):
 
     `lateness_ms`: how far out of order events may arrive, and how long a pause must be before everything seen counts
     as complete. A sender that holds events back (Prometheus's `batch_send_deadline`, an agent's batch wait) needs at
-    least that. `idle_after_ms`: a pause after which event time is taken to go on with the wall clock.
+    least that. `idle_after_ms`: a pause after which event time is taken to go on with the wall clock. `settle_ms`: how
+    long the parallel parts of a sender may pause after a failure (Prometheus's `max_backoff`); 0 for one that sends in
+    order.
     `max_ahead_ms`: events further in the future than this are refused. `max_behind_ms`: how old the first events of a
     source may be. `retry_hold_ms`: how long the events of a failed delivery are waited for.
     """
@@ -64,6 +77,7 @@ class SourceTiming(Struct, frozen=True):
     max_ahead_ms: int = 600_000
     max_behind_ms: int = 86_400_000
     retry_hold_ms: int = 60_000
+    settle_ms: int = 0
 
 
 class Stamp(Struct, frozen=True):
@@ -82,7 +96,7 @@ class Stamp(Struct, frozen=True):
     def accepted(self) -> int:
         """How many events the batches carry."""
         return sum(
-            len(batch.series) if isinstance(batch, MetricBatch) else count(batch.streams) for batch in self.batches
+            len(batch.values) if isinstance(batch, MetricBatch) else count(batch.streams) for batch in self.batches
         )
 
 
@@ -110,6 +124,33 @@ class _Failed(Struct, frozen=True):
         return is_later and stamp.oldest_ms <= self.oldest_ms and stamp.newest_ms >= self.newest_ms
 
 
+class _Unsettled:
+    """The oldest event of the requests that may be part of a backlog, over the last `settle_ms`."""
+
+    def __init__(self, start_ms: int, settle_ms: int) -> None:
+        self._settle_ms = settle_ms
+        self._until_ms = start_ms + settle_ms
+        self._requests: deque[tuple[int, int]] = deque()  # (until, oldest event), both ascending
+
+    def begin(self, now_ms: int) -> None:
+        """Something was not taken: what comes for a while may be a backlog."""
+        self._until_ms = max(self._until_ms, now_ms + self._settle_ms)
+
+    def note(self, oldest_ms: int, now_ms: int, lateness_ms: int) -> None:
+        """A request came."""
+        if not self._settle_ms or (now_ms >= self._until_ms and oldest_ms >= now_ms - lateness_ms):
+            return
+        while self._requests and self._requests[-1][1] >= oldest_ms:
+            self._requests.pop()
+        self._requests.append((now_ms + self._settle_ms, oldest_ms))
+
+    def oldest_ms(self, now_ms: int) -> int | None:
+        """Below this the watermark has to stay; None if nothing holds it."""
+        while self._requests and self._requests[0][0] <= now_ms:
+            self._requests.popleft()
+        return self._requests[0][1] if self._requests else None
+
+
 class SourceClock:
     """Numbers, watermark and heartbeats of one source.
 
@@ -130,6 +171,8 @@ class SourceClock:
         self._say_again = False
         self._in_flight: dict[int, int] = {}  # last seq of a stamp -> its oldest event
         self._failed: list[_Failed] = []
+        self._unsettled = _Unsettled(epoch, timing.settle_ms)
+        self._runs = Runs(_RUNS_OF_A_SOURCE)
 
     @property
     def watermark_ms(self) -> int | None:
@@ -138,9 +181,7 @@ class SourceClock:
 
     def stamp(self, events: Events, now_ms: int) -> Stamp:
         """Make decoded events ready for the topic; late, far-future and oversized ones are kept out and counted."""
-        floor_ms = self._promised_ms
-        if floor_ms is None:
-            floor_ms = max(0, now_ms - self.timing.max_behind_ms)
+        floor_ms = self._floor_ms(now_ms)
         admitted = _admit(events, floor_ms, now_ms + self.timing.max_ahead_ms)
         if not admitted.pieces:
             return Stamp(dropped=admitted.dropped)
@@ -148,6 +189,7 @@ class SourceClock:
             self._promised_ms = max(floor_ms, admitted.oldest_ms - self.timing.lateness_ms)
         self._in_flight[self._seq + len(admitted.pieces)] = admitted.oldest_ms
         self._data_at_ms = now_ms
+        self._unsettled.note(admitted.oldest_ms, now_ms, self.timing.lateness_ms)
         if self._newest_ms is not None:
             self._promise(min(self._newest_ms, now_ms) - self.timing.lateness_ms, now_ms)
         batches = tuple(self._batch(piece, now_ms) for piece in admitted.pieces)
@@ -162,9 +204,14 @@ class SourceClock:
     def failed(self, stamp: Stamp, now_ms: int) -> None:
         """Some batch of the stamp was not acknowledged; the client will send its events again."""
         self._in_flight.pop(stamp.batches[-1].seq, None)
-        until_ms = now_ms + self.timing.retry_hold_ms
-        self._failed.append(_Failed(stamp.oldest_ms, stamp.newest_ms, self._seq, until_ms))
+        self._await_again(stamp.oldest_ms, stamp.newest_ms, now_ms)
         self._say_again = True
+
+    def refused(self, events: Events, now_ms: int) -> None:
+        """A request was turned away before it was stamped; the client will send it again."""
+        admitted = _admit(events, self._floor_ms(now_ms), now_ms + self.timing.max_ahead_ms)
+        if admitted.pieces:
+            self._await_again(admitted.oldest_ms, admitted.newest_ms, now_ms)
 
     def heartbeat(self, now_ms: int) -> Batch | None:
         """An empty batch that moves the watermark, if there is something to say; ask often (every few dozen ms).
@@ -198,10 +245,22 @@ class SourceClock:
         """The last heartbeat was not acknowledged: its watermark is said again."""
         self._say_again = True
 
+    def _floor_ms(self, now_ms: int) -> int:
+        """What is older than this is late."""
+        return max(0, now_ms - self.timing.max_behind_ms) if self._promised_ms is None else self._promised_ms
+
+    def _await_again(self, oldest_ms: int, newest_ms: int, now_ms: int) -> None:
+        """Hold the watermark below events that will be sent again."""
+        self._failed.append(_Failed(oldest_ms, newest_ms, self._seq, now_ms + self.timing.retry_hold_ms))
+        self._unsettled.begin(now_ms)
+
     def _promise(self, due_ms: int, now_ms: int) -> bool:
         """Raise the watermark towards `due_ms` as far as undelivered data allows; whether it moved."""
         self._failed = [failed for failed in self._failed if now_ms < failed.until_ms]
         due_ms = min([due_ms, *self._in_flight.values(), *(failed.oldest_ms for failed in self._failed)])
+        unsettled_ms = self._unsettled.oldest_ms(now_ms)
+        if unsettled_ms is not None:
+            due_ms = min(due_ms, unsettled_ms - self.timing.lateness_ms)
         if self._promised_ms is not None and due_ms <= self._promised_ms:
             return False
         self._promised_ms = due_ms
@@ -213,7 +272,11 @@ class SourceClock:
         head = (self.source, self._epoch, self._seq, watermark_ms, now_ms)
         if isinstance(piece, Samples):
             values, special = json_values(piece)
-            return MetricBatch(*head, piece.series, piece.t_ms.tolist(), values, special)
+            series, t_ms = piece.series, piece.t_ms
+            if piece.counts is None:
+                series, ends = self._runs.pack(series, t_ms)
+                t_ms = t_ms[ends - 1]
+            return MetricBatch(*head, list(map(Raw, series)), t_ms.tolist(), values, special)
         return LogBatch(*head, piece) if self.kind == "logs" else MetricBatch(*head)
 
 
@@ -243,9 +306,9 @@ def _admit(events: Events, floor_ms: int, ceiling_ms: int) -> _Admitted:
 def _admit_samples(samples: Samples, floor_ms: int, ceiling_ms: int) -> _Admitted:
     sizes = label_sizes(samples)
     late, future = samples.t_ms < floor_ms, samples.t_ms > ceiling_ms
-    oversized = (sizes > MAX_LABEL_BYTES) & ~late & ~future
-    reasons = {"late": int(late.sum()), "future": int(future.sum()), "labels_too_long": int(oversized.sum())}
-    dropped = {reason: number for reason, number in reasons.items() if number}
+    oversized = (sizes > MAX_LABEL_BYTES * (1 if samples.counts is None else samples.counts)) & ~late & ~future
+    found = {"late": late, "future": future, "labels_too_long": oversized}
+    dropped = {reason: len(samples.where(mask)) for reason, mask in found.items() if mask.any()}
     if dropped:
         kept = ~(late | future | oversized)
         samples, sizes = samples.where(kept), sizes[kept]

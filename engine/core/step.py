@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
-import numpy as np
-
-from engine.core import labels as label_sets
 from engine.core.alert import ActiveAlert, removed
 from engine.core.expression import Selector
 from engine.core.group import (
@@ -25,15 +23,14 @@ from engine.core.group import (
     RuleFailure,
     SourceMark,
     StepConfig,
-    times_ms,
 )
+from engine.core.intake import Columns, MetricIntake
 from engine.core.lines import LineIntake
 from engine.core.messages import Batch, MetricBatch, RuleInput, Transition
+from engine.core.query import answer
 from engine.core.recording import connect, in_order
 from engine.core.rules import RuleGroup
-from engine.core.window import STALE
 
-_SPECIAL = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf, "stale": STALE}
 _CACHE_LIMIT = 500_000
 
 
@@ -61,7 +58,8 @@ class StepResult:
 class Shard:
     """The rule groups of one shard and their state. `snapshots` (by group key) is what an earlier run left.
 
-    Groups that read what others record must be in one shard with them (`router.by_shard` sees to it).
+    Groups that read what others record must be in one shard with them (`router.by_shard` sees to it). They are worked
+    through producers first, or, for rule tests that name an order, as `given_order` has them.
     """
 
     def __init__(
@@ -69,26 +67,34 @@ class Shard:
         groups: Iterable[RuleGroup],
         config: StepConfig | None = None,
         snapshots: Mapping[str, GroupSnapshot] | None = None,
+        *,
+        given_order: bool = False,
     ) -> None:
         self._config = config or StepConfig()
-        self.groups = self._build(list(groups), snapshots or {})
+        listed = list(groups)
+        order = [(group, frozenset[str]()) for group in listed] if given_order else in_order(listed)
+        self.groups = self._build(order, snapshots or {})
         self._orphans = _orphans(snapshots or {}, {group.rules.key for group in self.groups})
         self._marks: dict[str, SourceMark] = {}
         self._kinds: dict[str, str] = {}
         self._seen: dict[str, tuple[int, int]] = {}
-        self._metric_selectors = self._selectors("metrics")
-        self._series_cache: dict[bytes, tuple[int, ...]] = {}
+        self._intake = MetricIntake(self._selectors("metrics"))
         self._lines = LineIntake(self.groups)
 
-    def step(self, message: RuleInput) -> StepResult:
-        """Take one batch: fill the windows, move the watermarks, evaluate what is due."""
+    def step(self, message: RuleInput, columns: Columns | None = None) -> StepResult:
+        """Take one batch: fill the windows, move the watermarks, evaluate what is due.
+
+        `columns` are the samples of a metric batch for a caller who has them as columns and leaves its lists empty.
+        """
         result = StepResult()
         batch = message.batch
         if self._is_repetition(batch):
             result.drop("repeated_batch", 1)
             return result
-        if isinstance(batch, MetricBatch):
-            self._add_metrics(batch, result)
+        if columns is not None:
+            result.drop("late", self._intake.add_columns(batch.source, columns))
+        elif isinstance(batch, MetricBatch):
+            result.drop("late", self._intake.add(batch))
         else:
             self._lines.add(batch, result.drop)
         self._note(batch)
@@ -106,14 +112,16 @@ class Shard:
         for group in self.groups:
             if group.rules.key in before:
                 group.adopt(before[group.rules.key])
+        self._intake = MetricIntake(self._selectors("metrics"))  # of the windows that were taken over
 
-    def _build(self, groups: list[RuleGroup], kept: Mapping[str, GroupSnapshot]) -> list[Group]:
+    def _build(self, order: list[tuple[RuleGroup, frozenset[str]]], kept: Mapping[str, GroupSnapshot]) -> list[Group]:
         built: dict[str, Group] = {}
-        for rules, waits_for in in_order(groups):
+        for rules, waits_for in order:
             producers = [built[key] for key in sorted(waits_for)]
             built[rules.key] = Group(rules, self._config, kept.get(rules.key), producers)
         connect(built.values())
         for group in built.values():
+            group.answer = partial(answer, [group])
             group.restore()
         return list(built.values())
 
@@ -164,37 +172,6 @@ class Shard:
                     found.setdefault((position, selector.key), (group, selector))
         return list(found.values())
 
-    def _add_metrics(self, batch: MetricBatch, result: StepResult) -> None:
-        if not batch.series:
-            return
-        series = [bytes(raw) for raw in batch.series]
-        t_ms, values = times_ms(batch.t_ms), _values(batch)
-        rows_of: dict[int, list[int]] = {}
-        cache = self._series_cache
-        for row, key in enumerate(series):
-            wanted = cache.get(key)
-            if wanted is None:
-                wanted = self._match(key)
-            for index in wanted:
-                rows_of.setdefault(index, []).append(row)
-        for index, rows in rows_of.items():
-            group, selector = self._metric_selectors[index]
-            chosen = np.asarray(rows)
-            timely = t_ms[chosen] >= group.admits_from_ms(batch.source)
-            result.drop("late", len(chosen) - int(timely.sum()))
-            chosen = chosen[timely]
-            if len(chosen):
-                group.windows[selector.key].append([series[i] for i in chosen.tolist()], t_ms[chosen], values[chosen])
-            group.matched(batch.source, selector.key, t_ms[chosen])
-
-    def _match(self, key: bytes) -> tuple[int, ...]:
-        if len(self._series_cache) >= _CACHE_LIMIT:
-            self._series_cache.clear()
-        labels = label_sets.decode(key)
-        wanted = tuple(i for i, (_, selector) in enumerate(self._metric_selectors) if selector.matches(labels))
-        self._series_cache[key] = wanted
-        return wanted
-
 
 def _orphans(snapshots: Mapping[str, GroupSnapshot], known: Container[str]) -> list[tuple[str, ActiveAlert, int]]:
     """Alerts of groups that are no longer there: group name, alert, and when it was last judged."""
@@ -205,10 +182,3 @@ def _orphans(snapshots: Mapping[str, GroupSnapshot], known: Container[str]) -> l
         for alerts in snapshot.alerts.values()
         for alert in alerts.values()
     ]
-
-
-def _values(batch: MetricBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    values = np.asarray(batch.values, np.float64)
-    for row, text in batch.special.items():
-        values[int(row)] = _SPECIAL[text]
-    return values

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.core.blocks import share
 from engine.core.expression import Presence, Times, Values
 from engine.core.labels import Labels, decode
 from engine.core.series import Mask, Rows, SeriesSet
@@ -79,6 +80,24 @@ class Columns:
             low = np.where(right, middle + 1, low)
             high = np.where(open_ & ~right, middle, high)
         return low
+
+    def extend(self, rows: Rows, times: Times, values: Values) -> bool:
+        """Add one sample to each of these (distinct) rows if all are newer than what their rows hold; else nothing."""
+        end = self.end.take(rows)
+        if int(end.max()) >= self.times.shape[1]:
+            self._reserve(rows, np.ones(len(rows), dtype=np.intp))
+            end = self.end.take(rows)
+        at = rows * self.times.shape[1] + end
+        flat_times, flat_values = self.times.reshape(-1), self.values.reshape(-1)
+        has = end > self.begin.take(rows)
+        if not ((flat_times.take(at - 1) < times) | ~has).all():
+            return False
+        fell = has & (flat_values.take(at - 1) > values)
+        flat_times[at], flat_values[at] = times, values
+        self.end[rows] = end + 1
+        if fell.any():
+            self.drop_ms[rows[fell]] = np.maximum(self.drop_ms[rows[fell]], times[fell])
+        return True
 
     def append(self, rows: Rows, times: Times, values: Values) -> None:
         """Add samples that are newer than what their rows hold; several of one row stand together, ascending."""
@@ -197,11 +216,14 @@ class MetricWindow:
     def __init__(self) -> None:
         self._row_of: dict[bytes, int] = {}
         self._keys: list[bytes] = []
+        self._labels: list[Labels] = []
         self._series: SeriesSet | None = None
         self._samples = Columns()
         self._stale = Columns()
         self._any_stale = False
-        self._decoded: dict[bytes, Labels] = {}
+        self._mark = np.zeros(0, dtype=np.int32)
+        self.version = 0
+        """Grows when rows that `rows` has named become those of other series."""
 
     def __len__(self) -> int:
         rows = len(self._keys)
@@ -211,26 +233,37 @@ class MetricWindow:
     def series(self) -> SeriesSet:
         """The label sets of the rows; the same object until a series comes or goes."""
         if self._series is None:
-            self._series = SeriesSet([self._decoded[key] for key in self._keys], distinct=True, keys=list(self._keys))
+            self._series = SeriesSet(list(self._labels), distinct=True, keys=list(self._keys))
         return self._series
 
     def append(self, series: Sequence[bytes], t_ms: Times, values: Values) -> None:
         """Add samples in any order; a second one of a series at one time is ignored (the first wins)."""
-        if not len(series):
-            return
-        rows = self._rows(series)
-        times, values = np.asarray(t_ms, dtype=np.int64), np.asarray(values, dtype=np.float64)
-        if np.bincount(rows).max() > 1:
+        if len(series):
+            times, values = np.asarray(t_ms, dtype=np.int64), np.asarray(values, dtype=np.float64)
+            self.append_rows(self.rows(series), times, values)
+
+    def append_rows(self, rows: Rows, times: Times, values: Values) -> None:
+        """As `append`, with the `rows` that the series have; at least one sample."""
+        if len(rows) > 1 and not self._are_distinct(rows):
             order = np.lexsort((times, rows))
             again = np.zeros(len(rows), dtype=np.bool_)
             again[1:] = (np.diff(rows[order]) == 0) & (np.diff(times[order]) == 0)
             order = order[~again]
             rows, times, values = rows[order], times[order], values[order]
+        elif not self._any_stale and not np.isnan(values).any() and self._samples.extend(rows, times, values):
+            return
         stale = is_stale(values)
         if stale.any() or self._any_stale:
             self._append_with_stale(rows, times, values, stale)
         else:
             _add(self._samples, rows, times, values)
+
+    def _are_distinct(self, rows: Rows) -> bool:
+        if len(self._mark) != len(self._samples.begin):
+            self._mark = np.zeros(len(self._samples.begin), dtype=np.int32)
+        own = np.arange(len(rows), dtype=np.int32)
+        self._mark[rows] = own
+        return bool((self._mark.take(rows) == own).all())
 
     def _append_with_stale(self, rows: Rows, times: Times, values: Values, stale: Mask) -> None:
         self._any_stale = True
@@ -299,7 +332,12 @@ class MetricWindow:
             end_ms,
         )
 
-    def _rows(self, series: Sequence[bytes]) -> Rows:
+    def keys(self, rows: Rows) -> list[bytes]:
+        """The label bytes of rows."""
+        return [self._keys[row] for row in rows.tolist()]
+
+    def rows(self, series: Sequence[bytes]) -> Rows:
+        """The row of each series, a new one if it has none; they hold until `version` changes."""
         found = list(map(self._row_of.get, series))
         if None in found:
             for i, row in enumerate(found):
@@ -313,9 +351,9 @@ class MetricWindow:
 
     def _new_row(self, key: bytes) -> int:
         if key not in self._row_of:  # it may stand twice in one batch
-            self._decoded[key] = decode(key)
             self._row_of[key] = len(self._keys)
             self._keys.append(key)
+            self._labels.append(share(decode(key)))
         return self._row_of[key]
 
     def _remove(self, dead: Rows) -> None:
@@ -326,16 +364,16 @@ class MetricWindow:
         holes = dead[dead < left]
         movers = left + np.flatnonzero(~is_dead[left:])
         for row in dead:
-            key = self._keys[row]
-            del self._row_of[key], self._decoded[key]
+            del self._row_of[self._keys[row]]
         for columns in (self._samples, self._stale):
             columns.move(movers, holes)
             columns.clear(np.arange(left, len(self._keys)))
         for source, target in zip(movers, holes, strict=True):
-            self._keys[target] = self._keys[source]
+            self._keys[target], self._labels[target] = self._keys[source], self._labels[source]
             self._row_of[self._keys[target]] = int(target)
-        del self._keys[left:]
+        del self._keys[left:], self._labels[left:]
         self._series = None
+        self.version += 1
         if left * 4 < len(self._samples.begin):
             for columns in (self._samples, self._stale):
                 columns.resize_rows(max(16, left * 5 // 4))

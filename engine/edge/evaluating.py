@@ -33,10 +33,12 @@ SNAPSHOT_EVERY_MS = 1_000
 
 @dataclass(frozen=True)
 class _Timed:
-    """An expression that notes how long it takes."""
+    """An expression that notes how long it takes, in all and last time (by the key of its rule)."""
 
     inner: Expression
     seconds: Histogram
+    rule_key: str
+    last_s: dict[str, float]
 
     @property
     def text(self) -> str:
@@ -51,7 +53,8 @@ class _Timed:
         try:
             return self.inner.evaluate(windows, at_ms)
         finally:
-            self.seconds.observe(time.perf_counter() - start)
+            self.last_s[self.rule_key] = time.perf_counter() - start
+            self.seconds.observe(self.last_s[self.rule_key])
 
     def evidence(self, windows: Mapping[str, Window], at_ms: int, labels: Labels, limit: int) -> list[EvidenceLine]:
         return self.inner.evidence(windows, at_ms, labels, limit)
@@ -64,6 +67,7 @@ class Evaluator:
         self._role = role
         self._config = config
         self._shard_count = shards
+        self.last_s: dict[str, float] = {}
         self.groups = by_shard([self._timed(group) for group in groups], shards)
         self.shards: dict[int, Shard] = {}
         self._handed_over: dict[str, GroupSnapshot] = {}
@@ -75,16 +79,15 @@ class Evaluator:
         partitions = role.app.conf.topic_partitions
         self._table = role.app.Table("rule-state", partitions=partitions, key_type=bytes, value_type=bytes)
         self._rebalances = 0
-        self._owns = False
         role.app.on_partitions_revoked.connect(self._forget, weak=False)
-        role.app.on_partitions_assigned.connect(self._begin, weak=False)
         consume(role, [RULE_INPUTS], self._handle, hold=True)
 
     def _timed(self, group: RuleGroup) -> RuleGroup:
         seconds = self._role.telemetry.rule_evaluation
         rules = tuple(
-            replace(rule, expression=_Timed(rule.expression, seconds.labels(f"{rule.group}/{rule.name}")))
+            replace(rule, expression=_Timed(rule.expression, seconds.labels(name), rule.key, self.last_s))
             for rule in group.rules
+            for name in (f"{rule.group}/{rule.name}",)
         )
         return replace(group, rules=rules)
 
@@ -110,7 +113,6 @@ class Evaluator:
     async def _forget(self, *_: Any, **__: Any) -> None:
         """Partitions are being given anew: windows are read again from the committed offsets."""
         self._rebalances += 1
-        self._owns = False
         self.shards.clear()
         self._handed_over.clear()
         self._held.clear()
@@ -118,12 +120,7 @@ class Evaluator:
         self._safe_ms.clear()
         self._next_safe_ms.clear()
 
-    async def _begin(self, *_: Any, **__: Any) -> None:
-        self._owns = True
-
     async def _handle(self, event: Any) -> None:
-        if not self._owns or event.message.generation_id != self._role.app.consumer_generation_id:
-            return  # left over from before a rebalance: on windows that are empty now it would decide wrongly
         rebalances = self._rebalances
         message = decoded(decode_rule_input, event.value)
         shard = self.shards.get(message.shard)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -27,12 +28,15 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import InvalidTopicError, KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 from faust.exceptions import ConsumerNotStarted, ProducerSendError
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 from engine.core.messages import DeadLetter, encode
 from engine.edge.broker import fetch_wait_ms, ssl_context
 from engine.edge.clock import Clock
+from engine.edge.sender import MAX_MESSAGE_BYTES
 from engine.edge.settings import Settings
 from engine.edge.telemetry import Telemetry
+from engine.edge.turns import Turns
 from engine.flow import DEAD_LETTER, Topic
 
 log = structlog.get_logger(__name__)
@@ -65,8 +69,18 @@ class _Thread(driver.AIOKafkaConsumerThread):
         return consumer
 
 
-def _transport(fetch_wait_ms: int) -> type[driver.Transport]:
-    """A transport class whose consumers wait `fetch_wait_ms` at most for an empty fetch."""
+class _ReadOffsets(dict[TP, int | None]):
+    """How far each partition was read. Faust would pass over what is older, also what it was sent back for.
+
+    Whose turn it is, `Turns` decides; so to Faust, asking with `[]`, nothing was read yet.
+    """
+
+    def __getitem__(self, place: TP) -> None:
+        return None
+
+
+def _transport(fetch_wait_ms: int, turns: Turns) -> type[driver.Transport]:
+    """A transport class whose consumers wait `fetch_wait_ms` at most for an empty fetch, and tell where they start."""
 
     class Thread(_Thread):
         pass
@@ -74,6 +88,10 @@ def _transport(fetch_wait_ms: int) -> type[driver.Transport]:
     Thread.fetch_wait_ms = fetch_wait_ms
 
     class Consumer(driver.Consumer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._read_offset = _ReadOffsets()
+
         def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
             return Thread(self, loop=self.loop, beacon=self.beacon)
 
@@ -83,11 +101,15 @@ def _transport(fetch_wait_ms: int) -> type[driver.Transport]:
             Faust leaves such a partition where the fetcher is, past what it fetched and threw away in the rebalance.
             """
             await super().perform_seek()
-            own = (place for place in self.assignment() if not self._is_changelog_tp(place))
-            fresh = [place for place in own if self._committed_offset[place] is None]
+            own = [place for place in self.assignment() if not self._is_changelog_tp(place)]
+            starts = {place: offset for place in own if (offset := self._committed_offset[place]) is not None}
+            fresh = [place for place in own if place not in starts]
             if fresh:
                 earliest = await self.earliest_offsets(*fresh)
-                await self.seek_wait({place: earliest.get(place) or 0 for place in fresh})
+                beginnings = {place: earliest.get(place) or 0 for place in fresh}
+                await self.seek_wait(beginnings)
+                starts |= beginnings
+            turns.positioned({(place.topic, place.partition): offset for place, offset in starts.items()})
 
     class Transport(driver.Transport):
         pass
@@ -117,6 +139,19 @@ class RoleApp:
     reads: set[str] = field(default_factory=set)
     lanes: list[Lanes] = field(default_factory=list)
     joined: bool = False
+    turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let messages be taken up in their turn."""
+        self.turns = Turns(self._seek, time.monotonic)
+
+    def is_current(self, message: Any) -> bool:
+        """Whether a message was fetched for the partitions as they are given now."""
+        return bool(message.generation_id == self.app.consumer_generation_id)
+
+    async def _seek(self, place: tuple[str, int], offset: int) -> None:
+        with contextlib.suppress(KafkaError, ConsumerNotStarted):  # the next message finds the same hole
+            await self.app.consumer.seek(TP(*place), offset)
 
     def topic(self, topic: Topic) -> Any:
         """A Faust topic of raw bytes."""
@@ -201,21 +236,26 @@ def open_app(role: str, settings: Settings, bootstrap: str, own: tuple[Telemetry
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=kafka.partitions,
-        producer_compression_type="lz4",
+        producer_compression_type="zstd",
         producer_linger=0,
+        producer_max_batch_size=MAX_MESSAGE_BYTES,
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,
         web_enabled=False,
         autodiscover=False,
         datadir=str(datadir),
     )
-    app.transport = _transport(fetch_wait_ms(kafka))(app.conf.broker, app, app.loop)
     opened = RoleApp(role, app, kafka.topic_prefix, *own)
+    app.transport = _transport(fetch_wait_ms(kafka), opened.turns)(app.conf.broker, app, app.loop)
 
     async def joined(*_: Any, **__: Any) -> None:
         opened.joined = True
 
+    async def revoked(*_: Any, **__: Any) -> None:
+        opened.turns.revoked()
+
     app.on_partitions_assigned.connect(joined, weak=False)
+    app.on_partitions_revoked.connect(revoked, weak=False)
     return opened
 
 
@@ -226,10 +266,10 @@ def consume(role: RoleApp, topics: Iterable[Topic], handle: Handler, *, hold: bo
     """Let a role's `handle(event)` work through topics.
 
     `handle` gets Faust's event (`event.value` and `event.key` are bytes). Messages of one partition are handled in
-    order; with `parallel` above 1, so many at once, and only those with one key in order. When it returns, the
-    message is acknowledged, unless `hold`: then the handler does it itself, later. When it raises `PoisonError`, the
-    message goes to the dead-letter topic. Anything else it raises is tried again with a growing pause, three times in
-    all, and then treated as poison: the flow goes on, the bytes are kept, nothing is lost.
+    order, each once in an assignment; with `parallel` above 1, so many at once, and only those with one key in order.
+    When it returns, the message is acknowledged, unless `hold`: then the handler does it itself, later. When it raises
+    `PoisonError`, the message goes to the dead-letter topic. Anything else it raises is tried again with a growing
+    pause, three times in all, and then treated as poison: the flow goes on, the bytes are kept, nothing is lost.
     """
     names = [role.prefix + topic.name for topic in topics]
     role.reads.update(names)
@@ -255,6 +295,8 @@ def consume(role: RoleApp, topics: Iterable[Topic], handle: Handler, *, hold: bo
 
     async def agent(stream: Any) -> None:
         async for event in stream.noack().events():
+            if not await role.turns.takes(event.message, role.is_current):
+                continue
             place = (event.message.topic, event.message.partition)
             role.begun[place] = event.message.offset + 1
             role.underway[place] += 1

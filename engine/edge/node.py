@@ -64,6 +64,7 @@ class Node:
             eager_grid_ms=rules.eager_grid_ms,
             source_idle_ms=rules.source_idle_ms,
             external_labels=rules.external_labels,
+            external_url=self.settings.http.external_url or self.http_url,
         )
 
     def need_database(self) -> Database:

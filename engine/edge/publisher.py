@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from connectors import Taken
 from engine.core.batching import Events
 from engine.core.messages import encode
 from engine.core.sources import Kind, SourceClock, SourceTiming, Stamp
@@ -120,13 +121,14 @@ class Publisher:
         """A source is what *this process* hears of a sender: two that share one must not number its batches as one."""
         return f"{name}@{self._instance}" if self._instance else name
 
-    async def publish(self, source: Source, events: Events) -> int:
-        """Send events and wait until the broker has them; how many were taken.
+    async def publish(self, source: Source, events: Events) -> Taken:
+        """Send events and wait until the broker has them; how many were taken, and by reason how many were not.
 
-        The others are counted by reason. Raises `UnavailableError` when the caller should try all of it again.
+        The latter are counted. Raises `UnavailableError` when the caller should try all of it again.
         Cancelling the caller does not cancel what is on its way.
         """
         if self._pending_bytes >= self._limits.max_pending_bytes:
+            source.clock.refused(events, self.now_ms())
             raise UnavailableError(f"{self._pending_bytes} bytes wait for the broker")
         stamp = source.clock.stamp(events, self.now_ms())
         if stamp.batches:
@@ -138,7 +140,7 @@ class Publisher:
             if problem := task.result():
                 raise UnavailableError(problem)
         self.metrics.drop(stamp.dropped)
-        return stamp.accepted
+        return Taken(stamp.accepted, stamp.dropped)
 
     async def heartbeat_once(self) -> None:
         """Let every source say how far it is, if it has something to say, and wait for the broker."""

@@ -6,6 +6,8 @@ broker may have taken a part, or take it later; the client sends all of it again
 
     200/204  taken                   400/413/415  cannot be used; the body says why. Sending it again will not help.
     429      too many sources        503          try again later (Retry-After)
+
+What a source's protocol says beyond that (remote write: how many samples were written) its connector's `answer` knows.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ class Receivers:
             decoded = connector.decode(body, request.headers, self._publisher.now_ms())
             timing = self._timings.get(connector.name, connector.timing)
             source = self._publisher.source(name, connector.name, connector.kind, timing)
-            await self._publisher.publish(source, decoded.events)
+            taken = await self._publisher.publish(source, decoded.events)
         except DecodeError as error:
             return web.Response(status=error.status, text=f"{error.reason}: {error.detail}\n")
         except TooManySourcesError as error:
@@ -69,7 +71,8 @@ class Receivers:
         except UnavailableError as error:
             return _later(503, f"unavailable: {error}")
         self._publisher.metrics.drop(decoded.dropped)
-        return web.Response(status=connector.success_status)
+        answer = connector.answer(taken)
+        return web.Response(status=answer.status, text=answer.text or None, headers=answer.headers)
 
 
 def source_name(connector: str, request: web.Request) -> str:

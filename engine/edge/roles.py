@@ -11,31 +11,38 @@ from typing import Any
 import asyncpg
 import httpx
 import structlog
+from msgspec import structs
 
 from connectors import discover
 from engine.actions import Environment, HttpHost, load_actions
 from engine.console.server import Console
 from engine.core.messages import Command, SignedCommand, decode_outcome, decode_transition, encode
 from engine.core.sources import SourceTiming
+from engine.edge.alert_receiver import AlertReceiver
 from engine.edge.alerts_now import AlertsNow
 from engine.edge.console_store import PostgresStore
 from engine.edge.evaluating import Evaluator
 from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandError
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
 from engine.edge.health import CheckResult
+from engine.edge.http_access import open_client
 from engine.edge.investigate import Investigator
 from engine.edge.keys import signing_key, trusted_keys
 from engine.edge.node import Node
+from engine.edge.prometheus_api import PrometheusPoller
 from engine.edge.publisher import ConnectorMetrics, Publisher
 from engine.edge.query_api import QueryApi
 from engine.edge.receivers import Receivers
 from engine.edge.responder import Responder, ResponderConfig
 from engine.edge.routing import run_router
+from engine.edge.rules_api import RulesApi
 from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
-from engine.edge.settings import LokiPush, RemoteWrite
+from engine.edge.settings_sources import LokiPush, RemoteWrite
+from engine.edge.sinks import start_sinks
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
+from engine.loading import Loaded
 from engine.response.guardrails import ModeRule, Policy, Request, mode_of
 
 log = structlog.get_logger(__name__)
@@ -65,13 +72,31 @@ async def start_connectors(node: Node) -> None:
         "remote_write": settings.connectors.remote_write,
     }
     timings = {name: SourceTiming(one.lateness_ms, one.idle_after_ms) for name, one in push.items()}
+    timings["remote_write"] = structs.replace(
+        timings["remote_write"], settle_ms=settings.connectors.remote_write.settle_ms
+    )
     enabled = [one for one in discover() if one.name not in push or push[one.name].enabled]
     receivers = Receivers(publisher, timings, settings.http.max_body_bytes, enabled)
     node.routes += receivers.routes()
     node.spawn("heartbeats", publisher.run_heartbeats())
+    if settings.connectors.alertmanager.enabled:
+        transitions = node.telemetry.transitions
+        alerts = AlertReceiver(settings.connectors.alertmanager, send, node.clock.now_ms, metrics, transitions)
+        node.routes += alerts.routes()
+        node.spawn("alert-expiry", alerts.run(node.clock.sleep))
     if settings.connectors.scrape:
-        client = await node.stack.enter_async_context(httpx.AsyncClient(follow_redirects=True))
-        node.spawn("scraper", Scraper(publisher, settings.connectors.scrape, client).run())
+        scraper = Scraper(publisher, settings.connectors.scrape, open_client)
+        node.stack.push_async_callback(scraper.close)
+        node.spawn("scraper", scraper.run())
+    for api in settings.connectors.prometheus_api:
+        poller = PrometheusPoller(publisher, api, await node.stack.enter_async_context(open_client(api)))
+        poller.read(node.loaded.groups)
+        node.on_reload.append(partial(_read_again, poller))
+        node.spawn(f"prometheus-api-{api.name}", poller.run())
+
+
+def _read_again(poller: PrometheusPoller, loaded: Loaded) -> None:
+    poller.read(loaded.groups)
 
 
 async def start_router(node: Node) -> None:
@@ -88,7 +113,8 @@ async def start_evaluator(node: Node) -> None:
     evaluator = Evaluator(role, node.loaded.groups, node.settings.rules.shards, node.step_config)
     node.parts["evaluator"] = evaluator
     node.on_reload.append(lambda loaded: evaluator.reload(loaded.groups))
-    node.routes += QueryApi(evaluator.shards).routes()
+    node.routes += QueryApi(evaluator.shards, node.clock.now_ms).routes()
+    node.routes += RulesApi(evaluator.shards, evaluator.last_s).routes()
     await _start(node, role)
 
 
@@ -210,6 +236,7 @@ START: dict[RoleName, Callable[[Node], Awaitable[None]]] = {
     "responder": start_responder,
     "executor": start_executor,
     "console": start_console,
+    "sinks": start_sinks,
 }
 
 

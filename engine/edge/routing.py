@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from engine.core.messages import Batch, MetricBatch, decode_batch, encode
+from engine.core.messages import Batch, decode_batch, encode_rule_input
 from engine.core.router import Router
 from engine.core.rules import RuleGroup
-from engine.edge.faust_app import RoleApp, consume, decoded
+from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded
 from engine.flow import LOGS, METRICS, RULE_INPUTS
 
 
@@ -20,12 +20,22 @@ def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> Calla
 
     async def handle(event: Any) -> None:
         batch: Batch = decoded(decode_batch, event.value)
-        messages = router.route(batch)
+        before = router.unwanted
+        try:
+            messages = router.route(batch)
+        except ValueError as error:
+            raise PoisonError(f"cannot be routed: {error}") from error
+        unwanted.inc(router.unwanted - before)
         await asyncio.gather(
-            *(role.send(RULE_INPUTS.name, str(message.shard).encode(), encode(message)) for message in messages)
+            *(
+                role.send(
+                    RULE_INPUTS.name,
+                    str(message.shard).encode(),
+                    encode_rule_input(message, batch, event.value),
+                )
+                for message in messages
+            )
         )
-        kept = max((_size(message.batch) for message in messages), default=0)
-        unwanted.inc(max(0, _size(batch) - kept))
 
     def reload(fresh: Iterable[RuleGroup]) -> None:
         nonlocal router
@@ -33,7 +43,3 @@ def run_router(role: RoleApp, groups: Iterable[RuleGroup], shards: int) -> Calla
 
     consume(role, [METRICS, LOGS], handle)
     return reload
-
-
-def _size(batch: Batch) -> int:
-    return len(batch.series) if isinstance(batch, MetricBatch) else sum(len(s.entries) for s in batch.streams)

@@ -45,8 +45,9 @@ async def open_sender(settings: KafkaSettings, bootstrap: str) -> AsyncIterator[
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap,
         acks="all",
-        compression_type="lz4",
+        compression_type="zstd",
         max_request_size=MAX_MESSAGE_BYTES,
+        max_batch_size=MAX_MESSAGE_BYTES,
         **client_options(settings),
     )
     await producer.start()

@@ -12,47 +12,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from engine.core.masking import PERCENT_ENCODE
+from engine.edge.settings_base import (
+    HttpUrl,
+    ListenAddress,
+    Milliseconds,
+    Positive,
+    PositiveSeconds,
+    PostgresUrl,
+    Section,
+)
+from engine.edge.settings_sources import ConnectorSettings
 
 Mode = Literal["observe", "approve", "auto"]
-Positive = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
-Milliseconds = Annotated[int, Field(ge=0)]
-
-
-def _http_url(value: str) -> str:
-    if value and not value.startswith(("http://", "https://")):
-        raise ValueError("must be a URL that starts with http:// or https://")
-    return value
-
-
-def _postgres_url(value: str) -> str:
-    if value and not value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("must be a URL that starts with postgresql://")
-    user, colon, password = value.partition("://")[2].rpartition("@")[0].partition(":")
-    if re.search(r"\s", value) or (colon and re.search(r"[/?#]", user + password)):
-        raise ValueError(f"cannot be read: {PERCENT_ENCODE}")
-    return value
-
-
-def _listen_address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("must be host:port, such as 127.0.0.1:9560 (port 0 takes a free one)")
-    return value
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
-ListenAddress = Annotated[str, AfterValidator(_listen_address)]
-
-
-class Section(BaseModel):
-    """A part of the settings: unknown keys are refused, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class LogSettings(Section):
@@ -147,56 +120,6 @@ class HttpSettings(Section):
         return int(self.listen.rpartition(":")[2])
 
 
-class LokiPush(Section):
-    """The receiver of Loki's push API."""
-
-    enabled: bool = Field(default=True, description="Serve `/loki/api/v1/push`.")
-    lateness_ms: Milliseconds = Field(
-        default=100, description="How far out of order lines may arrive; later ones are counted and dropped."
-    )
-    idle_after_ms: Milliseconds = Field(
-        default=10_000, description="A source quiet for this long no longer holds the watermark back."
-    )
-
-
-class RemoteWrite(Section):
-    """The receiver of Prometheus remote write."""
-
-    enabled: bool = Field(default=True, description="Serve `/api/v1/write`.")
-    lateness_ms: Milliseconds = Field(
-        default=6_000,
-        description="How far out of order samples may arrive; later ones are counted and dropped. A default "
-        "Prometheus holds samples back for 5 s (`batch_send_deadline`); where that is 500ms, 1000 will do.",
-    )
-    idle_after_ms: Milliseconds = Field(
-        default=60_000, description="A source quiet for this long no longer holds the watermark back."
-    )
-
-
-class ScrapeTarget(Section):
-    """One /metrics page to read."""
-
-    job: str = Field(min_length=1, description="Value of the `job` label.")
-    url: HttpUrl = Field(min_length=1, description="The page, for example `http://bridge:8080/metrics`.")
-    interval_s: PositiveSeconds = Field(default=15, description="Time between two reads.")
-    timeout_s: PositiveSeconds = Field(default=10, description="Longest read; no longer than the interval.")
-    labels: dict[str, str] = Field(default={}, description="Labels added to every series.")
-
-    @model_validator(mode="after")
-    def _timeout_fits(self) -> Self:
-        if self.timeout_s > self.interval_s:
-            raise ValueError(f"timeout_s {self.timeout_s:g} is longer than interval_s {self.interval_s:g}")
-        return self
-
-
-class ConnectorSettings(Section):
-    """Where metrics and logs come from."""
-
-    loki_push: LokiPush = Field(default=LokiPush(), description="Loki push receiver.")
-    remote_write: RemoteWrite = Field(default=RemoteWrite(), description="Prometheus remote-write receiver.")
-    scrape: list[ScrapeTarget] = Field(default=[], description="Pages that Sentinel reads itself.")
-
-
 class RuleSettings(Section):
     """Which rules run and how they are spread."""
 
@@ -214,7 +137,9 @@ class RuleSettings(Section):
         description="Most evaluations per second and rule at events' own times; 0: at intervals only.",
     )
     eager_grid_ms: Positive = Field(default=50, description="Events this close together share one eager evaluation.")
-    external_labels: dict[str, str] = Field(default={}, description="`$externalLabels` of rule templates.")
+    external_labels: dict[str, str] = Field(
+        default={}, description="`$externalLabels` of rule templates; added to what is sent to other systems."
+    )
     keep: list[str] = Field(
         default=[],
         description="PromQL selectors, such as `up[1h]`, whose data is held for queries though no rule reads it.",
@@ -297,6 +222,61 @@ class ExecutorSettings(Section):
     )
 
 
+class Endpoint(Section):
+    """An HTTP service that Sentinel sends to, and how it makes itself known there."""
+
+    url: HttpUrl = Field(min_length=1, description="Address.")
+    username: str = Field(default="", description="User of HTTP basic authentication.")
+    password: SecretStr = Field(default=SecretStr(""), description="Its password.")
+    token: SecretStr = Field(default=SecretStr(""), description="Bearer token, instead of a user.")
+    headers: dict[str, SecretStr] = Field(default={}, description="Further headers, such as `X-Scope-OrgID`.")
+    ca_file: Path | None = Field(default=None, description="PEM file of the authorities to trust; empty: the system's.")
+    cert_file: Path | None = Field(default=None, description="PEM client certificate, for mutual TLS.")
+    key_file: Path | None = Field(default=None, description="PEM key of the client certificate.")
+    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.username and self.token.get_secret_value():
+            raise ValueError("give username or token, not both")
+        if re.search(r"://[^/]*@", self.url):
+            raise ValueError("write the user into username and password, not into the url")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file are only useful together")
+        return self
+
+
+class RemoteWriteSink(Endpoint):
+    """A receiver of recorded series. `name` is that of its consumer group: who changes it begins anew."""
+
+    name: str = Field(
+        default="default", pattern=r"^[a-zA-Z0-9._-]+$", description="Unique; part of its consumer group."
+    )
+    url: HttpUrl = Field(min_length=1, description="Address, for a Prometheus `http://prometheus:9090/api/v1/write`.")
+    max_samples: Positive = Field(default=2_000, description="Most samples in one request.")
+
+
+class SinkSettings(Section):
+    """Where alerts and recorded series are sent to, in other systems; nothing unless configured."""
+
+    alertmanagers: list[Endpoint] = Field(
+        default=[], description="Alertmanagers, each told of every alert; `/api/v2/alerts` is added to the address."
+    )
+    resend_interval_s: PositiveSeconds = Field(
+        default=60, description="A firing alert is sent again this often, and said to end in four times that."
+    )
+    remote_write: list[RemoteWriteSink] = Field(
+        default=[], description="Receivers of remote write for recorded series and `ALERTS`."
+    )
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        names = [one.name for one in self.remote_write]
+        if len(set(names)) != len(names):
+            raise ValueError("every entry of remote_write needs a name of its own")
+        return self
+
+
 class Settings(Section):
     """Everything that can be set, in one tree."""
 
@@ -316,3 +296,4 @@ class Settings(Section):
     rules: RuleSettings = Field(default=RuleSettings(), description="Rules.")
     responder: ResponderSettings = Field(default=ResponderSettings(), description="Decisions.")
     executor: ExecutorSettings = Field(default=ExecutorSettings(), description="Actions.")
+    sinks: SinkSettings = Field(default=SinkSettings(), description="Other systems that are told.")

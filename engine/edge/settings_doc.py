@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from engine.edge.settings import Section, Settings
+from engine.edge.settings import Settings
+from engine.edge.settings_base import Section
 from engine.edge.settings_view import shown
 
 PAGE = Path("docs/settings.md")

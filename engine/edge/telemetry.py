@@ -88,6 +88,18 @@ class Telemetry:
             ["action", "outcome"],
             registry=registry,
         )
+        self.sink_requests = Counter(
+            "sentinel_sink_requests_total",
+            "Requests to other systems by what they answered: a status, or `unreachable`.",
+            ["sink", "target", "code"],
+            registry=registry,
+        )
+        self.sink_sent = Counter(
+            "sentinel_sink_sent_total",
+            "Alerts (repetitions included) and samples that another system took.",
+            ["sink", "target"],
+            registry=registry,
+        )
         self.reaction = Histogram(
             "sentinel_reaction_seconds",
             "From an event's arrival at a connector to the stage named.",

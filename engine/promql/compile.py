@@ -17,7 +17,7 @@ from engine.core.expression import ExpressionError, Selector
 from engine.core.labels import Matcher, MatcherSet, MatchOp
 from engine.core.series import NAME
 from engine.core.window import MetricWindow
-from engine.promql import positions
+from engine.promql import positions, source
 from engine.promql.evaluate import (
     DEFAULT_STEP_MS,
     InstantSelector,
@@ -29,6 +29,7 @@ from engine.promql.evaluate import (
     Text,
 )
 from engine.promql.functions import FUNCTIONS, Call
+from engine.promql.info import TARGET_INFO, Info
 from engine.vector import relabel
 from engine.vector.aggregations import AGGREGATIONS, Aggregation
 from engine.vector.binary import OPERATORS, Binary, Matching
@@ -37,20 +38,22 @@ from engine.vector.values import LOOKBACK_MS, Node, Number
 UNBOUNDED_MS = 2**52
 """The reach of a selector fixed to a time with `@`: however long ago that is, its samples are still wanted."""
 
+_OF_NATIVE_HISTOGRAMS = {f"histogram_{part}" for part in ("avg", "count", "stddev", "stdvar", "sum")}
 _MATCH_OPS: dict[int, MatchOp] = {0: "=", 1: "!=", 2: "=~", 3: "!~"}
 
 
 def compile(  # noqa: A001  # the name every rule language's entry has
-    text: str, *, step_ms: int = DEFAULT_STEP_MS, any_type: bool = False
+    text: str, *, step_ms: int = DEFAULT_STEP_MS, any_type: bool = False, delayed_names: bool = False
 ) -> PromQLExpression:
     """Compile one expression. Raises `ExpressionError`.
 
     `step_ms` is the step of subqueries that name none. A rule must be a vector or a scalar; with `any_type`, as in a
-    query, a string or range vector is taken too.
+    query, a string or range vector is taken too. With `delayed_names`, metric names go at the end of an evaluation
+    (Prometheus's feature `promql-delayed-name-removal`), not at once.
     """
-    positions.refuse_what_the_parser_cannot_take(text)
+    source_text = source.for_parser(text)
     try:
-        tree = parser.parse(positions.without_raw_strings(text))
+        tree = parser.parse(source_text)
     except ValueError as error:
         message = str(error)
         raise ExpressionError(message, *positions.of_parse_error(text, message)) from error
@@ -59,7 +62,7 @@ def compile(  # noqa: A001  # the name every rule language's entry has
     if not any_type and isinstance(root, Text | RangeSelector | Subquery):
         kind = "a string" if isinstance(root, Text) else "a range vector"
         raise ExpressionError(f"a rule must be a vector or a scalar, this is {kind}")
-    return PromQLExpression(text, tuple(compiler.selectors.values()), root)
+    return PromQLExpression(text, tuple(compiler.selectors.values()), root, delayed_names)
 
 
 class _Compiler:
@@ -119,7 +122,7 @@ class _Compiler:
             return Shift("start", offset_ms)
         if tree.at.type == parser.AtModifierType.End:
             return Shift("end", offset_ms)
-        return Shift(round(tree.at.at.timestamp() * 1000), offset_ms)
+        return Shift(source.at_ms(tree.at.at.timestamp()), offset_ms)
 
     def _selector(self, tree: Any, shift: Shift, range_ms: int, lookback_ms: int) -> tuple[str, tuple[Matcher, ...]]:
         """Note what is read; its key is the text of the matchers, sorted.
@@ -131,9 +134,17 @@ class _Compiler:
                 "`or` between matchers is not PromQL; write two selectors joined by `or`",
                 *positions.of_or_matcher(self.text),
             )
-        matchers = [Matcher(m.name, _MATCH_OPS[int(m.op)], m.value) for m in tree.matchers.matchers]
+        matchers = _matchers(tree)
         if tree.name is not None:
             matchers.insert(0, Matcher(NAME, "=", tree.name))
+        twice = [m.value for m in matchers if m.name == NAME and m.op == "="][1:]
+        if twice:
+            raise ExpressionError("metric name must not be set twice", *positions.of_string(self.text, twice[0]))
+        return self._register(matchers, shift, range_ms, lookback_ms)
+
+    def _register(
+        self, matchers: list[Matcher], shift: Shift, range_ms: int, lookback_ms: int
+    ) -> tuple[str, tuple[Matcher, ...]]:
         try:
             matches = MatcherSet(matchers)
         except ValueError as error:
@@ -155,6 +166,10 @@ class _Compiler:
 
     def _call(self, tree: Any, reach_ms: int) -> Node:
         name = tree.func.name
+        if name == "info":
+            return self._info(tree, reach_ms)
+        if name in _OF_NATIVE_HISTOGRAMS:
+            raise self._refuse(f"function {name}(), which reads native histograms,", name)
         if name not in FUNCTIONS:
             raise self._refuse(f"function {name}()", name)
         arguments = tuple(self.node(argument, reach_ms) for argument in tree.args)
@@ -165,6 +180,31 @@ class _Compiler:
                 place = positions.of_string(self.text, arguments[-1].value)
                 raise ExpressionError(str(error), *place) from error
         return Call(FUNCTIONS[name], arguments)
+
+    def _info(self, tree: Any, reach_ms: int) -> Node:
+        given: list[Matcher] = []
+        if len(tree.args) > 1:
+            selector = tree.args[1]
+            if not isinstance(selector, parser.VectorSelector) or selector.name is not None:
+                place = positions.of_token(self.text, "info")
+                raise ExpressionError("the second argument of info() is a label selector without a name", *place)
+            given = [matcher for matcher in _matchers(selector) if matcher.name != source.ANY_LABELS]
+        names = [matcher for matcher in given if matcher.name == NAME] or [TARGET_INFO]
+        data = [matcher for matcher in given if matcher.name != NAME]
+        key, _ = self._register([*names, *data], Shift(), reach_ms, LOOKBACK_MS)
+        operand = self.node(tree.args[0], reach_ms)
+        return Info(operand, key, self._first_shift(tree.args[0]) or Shift(), MatcherSet(names), tuple(data))
+
+    def _first_shift(self, tree: Any) -> Shift | None:
+        """The shift of the first selector in a part of the tree."""
+        if isinstance(tree, parser.VectorSelector):
+            return self._shift(tree)
+        parts = [getattr(tree, name, None) for name in ("vector_selector", "param", "expr", "lhs", "rhs")]
+        for part in [*parts, *getattr(tree, "args", ())]:
+            shift = None if part is None else self._first_shift(part)
+            if shift is not None:
+                return shift
+        return None
 
     def _aggregation(self, tree: Any, reach_ms: int) -> Node:
         operator = str(tree.op)
@@ -183,6 +223,11 @@ class _Compiler:
         modifier = tree.modifier
         return_bool = modifier is not None and modifier.return_bool
         return Binary(operator, left, right, _matching(modifier), return_bool)
+
+
+def _matchers(selector: Any) -> list[Matcher]:
+    """The matchers in the braces of a selector."""
+    return [Matcher(m.name, _MATCH_OPS[int(m.op)], m.value) for m in selector.matchers.matchers]
 
 
 def _matching(modifier: Any) -> Matching:

@@ -16,6 +16,7 @@ from engine.core.labels import Labels, Matcher
 from engine.core.messages import EvidenceLine
 from engine.core.series import Rows, SeriesSet, sort_key
 from engine.core.window import MetricWindow
+from engine.vector import names
 from engine.vector.values import (
     LOOKBACK_MS,
     ONE,
@@ -74,8 +75,8 @@ class InstantSelector:
         """The values and when they were sampled."""
         at_ms = self.shift.resolve(context)
         seen_ms = context.visible_ms(at_ms)
-        view = _window(context, self.key).instant(seen_ms, LOOKBACK_MS - (at_ms - seen_ms))
-        return InstantVector(view.series, view.values, view.present), view.times
+        view = window_of(context, self.key).instant(seen_ms, LOOKBACK_MS - (at_ms - seen_ms))
+        return InstantVector(_named(view.series, context), view.values, view.present), view.times
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,8 @@ class RangeSelector:
     def evaluate(self, context: Context) -> RangeVector:
         """The samples."""
         at_ms = self.shift.resolve(context)
-        view = _window(context, self.key).range(at_ms - self.range_ms, context.visible_ms(at_ms))
-        return view if view.end_ms == at_ms else replace(view, end_ms=at_ms)
+        view = window_of(context, self.key).range(at_ms - self.range_ms, context.visible_ms(at_ms))
+        return replace(view, end_ms=at_ms, series=_named(view.series, context))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,8 @@ class Subquery:
         start_ms = end_ms - self.range_ms
         first_ms = (start_ms // self.step_ms + 1) * self.step_ms
         times = np.arange(first_ms, end_ms + 1, self.step_ms, dtype=np.int64)
-        inner = replace(
-            context,
-            start_ms=first_ms,
-            end_ms=max(end_ms, first_ms),
-            step_ms=self.step_ms,
-        )
-        vectors = [vector_value(self.operand.evaluate(inner.at(int(t)))) for t in times]
+        # `start()`, `end()` and `step()` are those of the whole query, also in here.
+        vectors = [vector_value(self.operand.evaluate(context.at(int(t)))) for t in times]
         series, row_maps = _union([vector.series for vector in vectors])
         values = np.zeros((len(series), len(times)))
         present = np.zeros((len(series), len(times)), dtype=np.bool_)
@@ -138,7 +134,12 @@ class Negation:
         return -value if isinstance(value, float) else vector_value(value).with_values(-vector_value(value).values)
 
 
-def _window(context: Context, key: str) -> MetricWindow:
+def _named(series: SeriesSet, context: Context) -> SeriesSet:
+    return names.delayed(series) if context.delayed_names else series
+
+
+def window_of(context: Context, key: str) -> MetricWindow:
+    """The window of a selector. Raises `EvaluationError` if there is none."""
     window = context.windows.get(key)
     if not isinstance(window, MetricWindow):
         raise EvaluationError(f"no window of metrics for {key}")
@@ -162,20 +163,28 @@ def _union(sets: Sequence[SeriesSet]) -> tuple[SeriesSet, list[Rows]]:
             if row == len(labels):
                 labels.append(own)
         maps[key] = target
-    return SeriesSet(labels, distinct=True), [maps[id(series)] for series in sets]
+    marks = np.zeros(len(labels), dtype=np.bool_)
+    for key, series in different.items():
+        marks[maps[key]] |= names.leaving(series)
+    union = names.like(SeriesSet(labels, distinct=True), list(different.values()), marks)
+    return union, [maps[id(series)] for series in sets]
 
 
 @dataclass(frozen=True)
 class PromQLExpression:
-    """A compiled PromQL expression (an `engine.core.expression.Expression`)."""
+    """A compiled PromQL expression (an `engine.core.expression.Expression`).
+
+    With `delayed_names`, a rule's metric names go at the end of its evaluation, not at once.
+    """
 
     text: str
     selectors: tuple[Selector, ...]
     root: Node
+    delayed_names: bool = False
 
     def evaluate(self, windows: Mapping[str, Window], at_ms: int) -> Vector:
         """Its value at `at_ms`, as a rule sees it: nothing later than that is looked at."""
-        context = Context(windows, at_ms, at_ms, at_ms, horizon_ms=at_ms)
+        context = Context(windows, at_ms, at_ms, at_ms, horizon_ms=at_ms, delayed_names=self.delayed_names)
         value = self.evaluate_in(context)
         if isinstance(value, float):
             return Vector(ONE.labels, np.array([value]), is_scalar=True)
@@ -185,7 +194,10 @@ class PromQLExpression:
 
     def evaluate_in(self, context: Context) -> Value:
         """Its value in any context: one step of a range query, say. Raises `EvaluationError`."""
-        return self.root.evaluate(context)
+        value = self.root.evaluate(context)
+        if isinstance(value, InstantVector):
+            return names.final(value)
+        return replace(value, series=names.without(value.series)) if isinstance(value, RangeVector) else value
 
     def evidence(self, windows: Mapping[str, Window], at_ms: int, labels: Labels, limit: int) -> list[EvidenceLine]:
         """Metrics have no lines to show."""

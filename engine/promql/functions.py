@@ -15,17 +15,18 @@ import numpy as np
 
 from engine.core.expression import EvaluationError, Values
 from engine.core.labels import Labels
-from engine.core.series import SeriesSet
+from engine.core.series import NAME, SeriesSet
 from engine.promql import calendar, histograms, ranges
 from engine.promql.evaluate import InstantSelector, RangeSelector
 from engine.vector import format as fmt
-from engine.vector import relabel
+from engine.vector import names, numeric, relabel
 from engine.vector.values import (
     Context,
     InstantVector,
     Node,
     RangeVector,
     Value,
+    empty,
     from_rows,
     range_value,
     scalar_value,
@@ -63,31 +64,37 @@ def _of_range(kernel: ranges.Kernel, *, keeps_name: bool = False) -> Function:
 
 
 def _from_range(data: RangeVector, result: ranges.Result, *, keeps_name: bool = False) -> InstantVector:
-    series = data.series if keeps_name else data.series.without_name()
+    series = data.series.without_name()
+    if keeps_name:  # and does so for good, also that of a subquery whose name was to go
+        series = names.kept(data.series, data.series)
     return unique(InstantVector(series, *result))
 
 
 def _of_counter(kernel: ranges.Kernel) -> Function:
-    """As `_of_range`, with a word to the user if the metric's name is not that of a counter."""
-    function = _of_range(kernel)
+    """As `_of_range`, with a word to the user about each metric whose name is not that of a counter."""
 
-    def noted(context: Context, arguments: Arguments) -> Value:
-        value = function(context, arguments)
-        selector = arguments[0]
-        if isinstance(selector, RangeSelector):
-            name = next((m.value for m in selector.matchers if m.name == "__name__" and m.op == "="), "")
-            if (
-                name
-                and not name.endswith(("_total", "_sum", "_count", "_bucket"))
-                and vector_value(value).present.any()
-            ):
+    def function(context: Context, arguments: Arguments) -> Value:
+        data = range_value(arguments[0].evaluate(context))
+        values, present = kernel(data)
+        for name, rows in data.series.memo("not counters", partial(_not_counters, data.series)).items():
+            if present[rows].any():
                 context.note(
                     "info",
                     f'metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "{name}"',
                 )
-        return value
+        return _from_range(data, (values, present))
 
-    return noted
+    return function
+
+
+def _not_counters(series: SeriesSet) -> dict[str, list[int]]:
+    """The rows of each metric that is not named as a counter is."""
+    rows: dict[str, list[int]] = {}
+    for row, labels in enumerate(series.labels):
+        name = labels.get(NAME, "")
+        if name and not name.endswith(("_total", "_sum", "_count", "_bucket")):
+            rows.setdefault(name, []).append(row)
+    return rows
 
 
 def _elementwise(operate: Callable[[Values], Any]) -> Function:
@@ -134,7 +141,7 @@ def _absent_over_time(context: Context, arguments: Arguments) -> Value:
 
 def _missing(argument: Node, present: bool) -> InstantVector:
     if present:
-        return from_rows(SeriesSet([], distinct=True), np.zeros(0))
+        return empty()
     known = isinstance(argument, InstantSelector | RangeSelector)
     labels = relabel.absent_labels(argument.matchers) if known else {}  # type: ignore[attr-defined]  # `known` says so
     return from_rows(SeriesSet([labels], distinct=True), np.ones(1))
@@ -165,18 +172,18 @@ def _clamp(context: Context, arguments: Arguments) -> Value:
 
 def _clamp_min(context: Context, arguments: Arguments) -> Value:
     vector = vector_value(arguments[0].evaluate(context))
-    return vector.with_values(np.maximum(vector.values, _scalars(context, arguments[1:])[0]))
+    return vector.with_values(numeric.larger(vector.values, _scalars(context, arguments[1:])[0]))
 
 
 def _clamp_max(context: Context, arguments: Arguments) -> Value:
     vector = vector_value(arguments[0].evaluate(context))
-    return vector.with_values(np.minimum(vector.values, _scalars(context, arguments[1:])[0]))
+    return vector.with_values(numeric.smaller(vector.values, _scalars(context, arguments[1:])[0]))
 
 
 def _clamped(vector: InstantVector, lowest: float, highest: float) -> InstantVector:
     if highest < lowest:
         return InstantVector(vector.series, vector.values, np.zeros(len(vector.present), dtype=np.bool_))
-    return vector.with_values(np.maximum(lowest, np.minimum(highest, vector.values)))
+    return vector.with_values(numeric.larger(numeric.smaller(vector.values, highest), lowest))
 
 
 def _round(context: Context, arguments: Arguments) -> Value:
@@ -234,6 +241,7 @@ def _histogram_quantiles(context: Context, arguments: Arguments) -> Value:
         labelled = series.mapped(("quantile", name, text), partial(_labelled, name, text))
         parts.append(unique(InstantVector(labelled, histograms.quantile(q, buckets), present)))
     joined = SeriesSet([labels for part in parts for labels in part.series.labels])
+    joined = names.like(joined, [series], np.ones(len(joined), dtype=np.bool_))
     values = np.concatenate([part.values for part in parts])
     return unique(InstantVector(joined, values, np.concatenate([part.present for part in parts])))
 
@@ -282,7 +290,7 @@ def _of_two(choose: Callable[[float, float], Any]) -> Function:
 FUNCTIONS: dict[str, Function] = {
     "rate": _of_counter(ranges.rate),
     "increase": _of_counter(ranges.increase),
-    "irate": _of_counter(ranges.irate),
+    "irate": _of_range(ranges.irate),
     "delta": _of_range(ranges.delta),
     "idelta": _of_range(ranges.idelta),
     "deriv": _of_range(ranges.deriv),
@@ -290,7 +298,6 @@ FUNCTIONS: dict[str, Function] = {
     "resets": _of_range(ranges.resets),
     "predict_linear": _predict_linear,
     "double_exponential_smoothing": _double_exponential_smoothing,
-    "holt_winters": _double_exponential_smoothing,
     "avg_over_time": _of_range(ranges.avg_over_time),
     "count_over_time": _of_range(ranges.count_over_time),
     "first_over_time": _of_range(ranges.first_over_time, keeps_name=True),
@@ -350,8 +357,8 @@ FUNCTIONS: dict[str, Function] = {
     "range": _constant(lambda context: (context.end_ms - context.start_ms) / 1000),
     "step": _constant(lambda context: context.step_ms / 1000),
     "pi": _constant(lambda _: math.pi),
-    "min_of": _of_two(np.minimum),
-    "max_of": _of_two(np.maximum),
+    "min_of": _of_two(numeric.smaller),
+    "max_of": _of_two(numeric.larger),
     "timestamp": _timestamp,
     "vector": _vector,
     "scalar": _scalar,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.core.expression import Values
 from engine.core.series import NAME, Mask, Rows, SeriesSet, number, sort_key
+from engine.vector import names
 from engine.vector.values import Context, InstantVector
 
 BUCKET = "le"
@@ -50,7 +51,8 @@ def _layout(series: SeriesSet) -> Layout:
     # Two metrics are two histograms, also where their labels are equal: the metric name goes only afterwards.
     bare = [{n: v for n, v in labels.items() if n != BUCKET} for labels in series.labels]
     owners, keys = number(list(map(sort_key, bare)))
-    histograms = SeriesSet([dict(key) for key in keys], distinct=True).without_name()
+    marks = np.ones(len(keys), dtype=np.bool_)
+    histograms = names.like(SeriesSet([dict(key) for key in keys], distinct=True), [series], marks).without_name()
     bounds = np.array([_bound(labels.get(BUCKET)) for labels in series.labels], dtype=np.float64)
     order = np.lexsort((bounds, owners))
     order = order[~np.isnan(bounds[order])]
@@ -96,7 +98,7 @@ def collect(vector: InstantVector, context: Context) -> tuple[SeriesSet, Buckets
 def _make_monotonic(buckets: Buckets) -> bool:
     """Repair counts in place; True if one really fell (not only by floating point noise)."""
     forced = False
-    if not buckets.counts.shape[1]:
+    if _rises(buckets):
         return forced
     previous = buckets.counts[:, 0].copy()
     for i in range(1, buckets.counts.shape[1]):
@@ -108,6 +110,16 @@ def _make_monotonic(buckets: Buckets) -> bool:
         current[noise | fell] = previous[noise | fell]
         previous = np.where(here, current, previous)
     return forced
+
+
+def _rises(buckets: Buckets) -> bool:
+    """Whether every count is the one before it or well above it, as it nearly always is: then there is no repair."""
+    before, here = buckets.counts[:, :-1], buckets.counts[:, 1:]
+    inside = np.arange(1, buckets.counts.shape[1]) < buckets.size[:, None]
+    with np.errstate(all="ignore"):
+        rise = here - before
+        clear = (rise > _SMALLEST_NORMAL) & (rise >= _NOISE * (np.abs(here) + np.abs(before)))
+    return bool((clear | (rise == 0) | ~inside).all())
 
 
 def _almost_equal(a: Values, b: Values) -> Mask:
@@ -142,7 +154,7 @@ def quantile(q: float, buckets: Buckets) -> Values:
         result = np.where((hit == 0) & (end <= 0), end, inside)
         result = np.where(hit == last, buckets.bounds[rows, np.maximum(last - 1, 0)], result)
         complete = np.isposinf(buckets.bounds[rows, last]) & (buckets.size > 1) & (total != 0)
-        return np.where(complete & ~np.isnan(total), result, np.nan)
+        return np.where(complete, result, np.nan)
 
 
 def fraction(lower: float, upper: float, buckets: Buckets) -> Values:

@@ -11,15 +11,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.core.expression import ExpressionError
-
 _TOKEN = re.compile(
     r"""
       (?P<blank>[ \t\r\n]+|\#[^\n]*)
     | (?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`[^`]*`)
-    | (?P<number>0[xX][0-9a-fA-F]+|(?:\d+(?:ms|[smhdwy]))+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[A-Za-z_]*)
+    | (?P<number>0[xX]_?[0-9a-fA-F]+(?:_[0-9a-fA-F]+)*|(?:\d+(?:ms|[smhdwy]))+(?!\w)
+        |(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[A-Za-z_]*)
     | (?P<word>[A-Za-z_:][A-Za-z0-9_:]*)
-    | (?P<operator>==|!=|=~|!~|<=|>=|[-+*/%^<>=@,:(){}\[\]])
+    | (?P<operator>==|!=|=~|!~|<=|>=|</|>/|[-+*/%^<>=@,:(){}\[\]])
     | (?P<bad>.)
     """,
     re.VERBOSE | re.DOTALL,
@@ -28,8 +27,6 @@ _CLOSING = {")": "(", "]": "[", "}": "{"}
 _BINARY_WORDS = {"and", "or", "unless", "atan2"}
 _BINARY = {"+", "-", "*", "/", "%", "^", "==", "!=", "<", ">", "<=", ">="}
 _MODIFIERS = {"on", "ignoring", "group_left", "group_right", "bool", "by", "without", "offset", "fill", "fill_left"}
-_FURTHEST_S = 1e11
-_BYTE_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\(x[89a-fA-F]|[23][0-7]{2})")
 _QUOTED = re.compile(r"'([^']*)'")
 
 
@@ -41,14 +38,25 @@ class Token:
     text: str
     offset: int
 
+    @property
+    def end(self) -> int:
+        """The offset after its last character."""
+        return self.offset + len(self.text)
+
 
 def tokens(text: str) -> list[Token]:
     """The tokens of an expression, without blanks and comments."""
-    return [
-        Token(match.lastgroup or "bad", match[0], match.start())
-        for match in _TOKEN.finditer(text)
-        if match.lastgroup != "blank"
-    ]
+    found: list[Token] = []
+    at = brackets = 0
+    while match := _TOKEN.match(text, at):
+        token = Token(match.lastgroup or "bad", match[0], at)
+        if brackets and token.text[0] == ":":  # which elsewhere may begin a metric name
+            token = Token("operator", ":", at)
+        brackets += (token.text == "[") - (token.text == "]")
+        at = token.end
+        if token.kind != "blank":
+            found.append(token)
+    return found
 
 
 def line_column(text: str, offset: int) -> tuple[int, int]:
@@ -90,49 +98,6 @@ def of_parse_error(text: str, message: str) -> tuple[int, int]:
     if offset is None:
         offset = _misplaced(text, found)
     return line_column(text, _first(found) if offset is None else offset)
-
-
-def without_raw_strings(text: str) -> str:
-    """The text with raw strings (in backquotes) as quoted ones: the parser wrongly looks for escapes in raw ones."""
-    parts, done = [], 0
-    for token in tokens(text):
-        if token.kind == "string" and token.text[0] == "`":
-            raw = token.text[1:-1].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-            parts += [text[done : token.offset], f'"{raw}"']
-            done = token.offset + len(token.text)
-    return "".join([*parts, text[done:]])
-
-
-def refuse_what_the_parser_cannot_take(text: str) -> None:
-    """Raises `ExpressionError` for what the parser would read wrongly or stop the process over.
-
-    It takes each byte escape for a character, and its binding aborts on times before 1970 and on durations and times
-    that are NaN or beyond its integers.
-    """
-    found = tokens(text)
-    for i, token in enumerate(found):
-        reason = None
-        if token.kind == "string" and token.text[0] != "`" and _BYTE_ESCAPE.search(token.text):
-            reason = "byte escapes above \\x7f are not supported; write the character itself"
-        elif token.text == "@" and _after(found, i) == "-":
-            reason = "a negative time after @ is not supported"
-        elif token.text.lower() in ("@", "offset", "[", ":") and not _is_sane(found, i):
-            reason = f"the number after {token.text} is out of range"
-        if reason:
-            raise ExpressionError(reason, *line_column(text, token.offset))
-
-
-def _after(found: Sequence[Token], i: int) -> str:
-    return found[i + 1].text.lower() if i + 1 < len(found) else ""
-
-
-def _is_sane(found: Sequence[Token], i: int) -> bool:
-    """Whether a number that follows a token is finite and within some thousand years."""
-    sign = _after(found, i) in ("+", "-")
-    try:
-        return abs(float(_after(found, i + sign))) < _FURTHEST_S
-    except ValueError:
-        return True
 
 
 def _first(found: Sequence[Token]) -> int:

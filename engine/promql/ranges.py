@@ -45,14 +45,17 @@ def ends(data: RangeVector) -> tuple[Rows, Rows, Rows]:
     return rows, np.where(some, data.first, 0), np.where(some, data.stop - 1, 0)
 
 
-def _resets_in(data: RangeVector, first_ms: Times) -> tuple[Rows, Values]:
-    """The rows whose value fell within the range, and what each lost in all."""
+def _with_resets(data: RangeVector, first_ms: Times, change: Values) -> None:
+    """Add to each change what the counter lost when it fell, one loss after the other as Prometheus does.
+
+    In another order the sum could be rounded to another side of zero.
+    """
     fallen = np.flatnonzero((data.drop_ms > first_ms) & (data.stop - data.first > 1))
-    if not len(fallen):
-        return fallen, np.zeros(0)
-    _, values, mask = block(data, fallen)
-    fell = mask[:, 1:] & (values[:, 1:] < values[:, :-1])
-    return fallen, np.where(fell, values[:, :-1], 0.0).sum(axis=1)
+    if len(fallen):
+        _, values, mask = block(data, fallen)
+        fell = mask[:, 1:] & (values[:, 1:] < values[:, :-1])
+        lost = np.where(fell, values[:, :-1], 0.0)
+        change[fallen] = np.add.accumulate(np.column_stack([change[fallen], lost]), axis=1)[:, -1]
 
 
 def _extrapolated(data: RangeVector, *, counter: bool, per_second: bool) -> Result:
@@ -64,8 +67,7 @@ def _extrapolated(data: RangeVector, *, counter: bool, per_second: bool) -> Resu
     with np.errstate(all="ignore"):
         change = data.values[rows, last] - first_value
         if counter:
-            fallen, lost = _resets_in(data, first_ms)
-            change[fallen] += lost
+            _with_resets(data, first_ms, change)
         sampled = (last_ms - first_ms) / 1000
         between = sampled / (count - 1)
         reach = between * _EXTRAPOLATE_WITHIN
@@ -212,6 +214,10 @@ def _regression(data: RangeVector, origin_ms: Times) -> tuple[Values, Values, Ma
         away_x = np.where(mask, x - mean_x[:, None], 0.0)
         away_y = np.where(mask, y - mean_y[:, None], 0.0)
         slope = (away_x * away_y).sum(axis=1) / (away_x * away_x).sum(axis=1)
+        # With infinite values only the textbook sums have the signs that Prometheus gets.
+        by_sums = (x * y).sum(axis=1) - x.sum(axis=1) * mean_y
+        by_sums /= (x * x).sum(axis=1) - x.sum(axis=1) * mean_x
+        slope = np.where(np.isfinite(y).all(axis=1), slope, by_sums)
         constant = ((values == values[:, :1]) | ~mask).all(axis=1)
         flat = np.where(np.isinf(values[:, 0]), np.nan, 0.0)
         slope = np.where(constant, flat, slope)

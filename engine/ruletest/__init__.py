@@ -3,7 +3,9 @@
 ```yaml
 rule_files: [../promql/openclaw.yml, ../logql/bridge.yml]   # relative to the test file
 evaluation_interval: 1m          # when rules are evaluated, whatever their group says (promtool does the same)
-eager: false                     # true: also at the times of matching events, as a running Sentinel does
+group_eval_order: [openclaw]     # groups in the order of their evaluation; the others go with the first
+fuzzy_compare: false             # true: values may differ in the last bit
+eager: false                     # ours; true: also at the times of matching events, as a running Sentinel does
 tests:
   - name: tampering alarms at once
     interval: 1m                 # between two values of a series
@@ -31,7 +33,7 @@ tests:
 """
 
 from engine.ruletest.model import CaseResult, TestFile
-from engine.ruletest.reader import read_tests
+from engine.ruletest.reader import read_document, read_tests
 from engine.ruletest.run import run_tests
 
-__all__ = ["CaseResult", "TestFile", "read_tests", "run_tests"]
+__all__ = ["CaseResult", "TestFile", "read_document", "read_tests", "run_tests"]

@@ -19,6 +19,7 @@ from engine.ruletest.model import (
     ExpressionCase,
     InputSeries,
     InputStream,
+    RuleFiles,
     Test,
     TestFile,
 )
@@ -46,9 +47,11 @@ _REPEAT = re.compile(r"\s*(\S+)\s*x\s*(\d+)\s*")
 def read_tests(text: str, file: str) -> tuple[TestFile | None, list[Problem]]:
     """The rule tests of a file, or None if it has none or has problems. `runbook_tests` are somebody else's."""
     documents, problems = load_yaml(text, file)
-    if problems or not documents:
-        return None, problems
-    document = documents[0]
+    return read_document(documents[0]) if documents and not problems else (None, problems)
+
+
+def read_document(document: Document) -> tuple[TestFile | None, list[Problem]]:
+    """As `read_tests`, of a file that is parsed already."""
     if isinstance(document.data, dict) and _OTHER_TESTS in document.data and "tests" not in document.data:
         return None, []
     reader = _Reader(document)
@@ -72,17 +75,41 @@ class _Reader:
             self.refuse((), "a test file is a mapping with `rule_files` and `tests`")
             return None
         self._known((), data, _FILE_KEYS | {_OTHER_TESTS}, "a test file")
-        rule_files = [self._text(("rule_files", i), item) for i, item in self._list(("rule_files",), data)]
+        rule_files = [
+            RuleFiles(self._text(("rule_files", i), item), *self.document.at(("rule_files", i)))
+            for i, item in self._list(("rule_files",), data)
+        ]
         interval_ms = self._duration(("evaluation_interval",), data.get("evaluation_interval"), DEFAULT_INTERVAL_MS)
-        eager = data.get("eager", False)
-        if not isinstance(eager, bool):
-            self.refuse(("eager",), "`eager` is true or false")
-        tests = [self._test(("tests", i), item, i) for i, item in self._list(("tests",), data)]
+        interval_ms = interval_ms or DEFAULT_INTERVAL_MS
+        tests = [self._test(("tests", i), item, i, interval_ms) for i, item in self._list(("tests",), data)]
         if not tests and not self.problems:
             self.refuse(("tests",), "a test file needs a list under `tests`")
-        return TestFile(self.document.file, tuple(rule_files), interval_ms, bool(eager), _kept(tests))
+        return TestFile(
+            self.document.file,
+            tuple(rule_files),
+            interval_ms,
+            self._group_order(data),
+            self._flag("fuzzy_compare", data),
+            self._flag("eager", data),
+            _kept(tests),
+        )
 
-    def _test(self, path: Path, item: Any, number: int) -> Test | None:
+    def _group_order(self, data: dict[str, Any]) -> tuple[str, ...]:
+        names: list[str] = []
+        for i, item in self._list(("group_eval_order",), data):
+            name = self._text(("group_eval_order", i), item)
+            if name in names:
+                self.refuse(("group_eval_order", i), f"group {name!r} stands twice in the evaluation order")
+            names.append(name)
+        return tuple(names)
+
+    def _flag(self, key: str, data: dict[str, Any]) -> bool:
+        value = data.get(key, False)
+        if not isinstance(value, bool):
+            self.refuse((key,), f"`{key}` is true or false")
+        return value is True
+
+    def _test(self, path: Path, item: Any, number: int, interval_ms: int) -> Test | None:
         if not isinstance(item, dict):
             self.refuse(path, "a test is a mapping")
             return None
@@ -94,18 +121,21 @@ class _Reader:
         logql = [self._expression(p, e, "logql") for p, e in self._items((*path, "logql_expr_test"), item)]
         return Test(
             str(item.get("name") or f"test {number + 1}"),
-            self._duration((*path, "interval"), item.get("interval"), DEFAULT_INTERVAL_MS),
+            self._duration((*path, "interval"), item.get("interval"), interval_ms) or interval_ms,
             self._labels((*path, "external_labels"), item.get("external_labels")),
+            self.document.text((*path, "external_url")) or "",
             _kept(series),
             _kept(streams),
             _kept(alerts),
             (*_kept(promql), *_kept(logql)),
+            *self.document.at(path),
         )
 
     def _series(self, path: Path, item: dict[str, Any]) -> InputSeries | None:
         self._known(path, item, {"series", "values"}, "a series")
         labels = self._selector((*path, "series"), item.get("series"))
-        points = self._try((*path, "values"), lambda: notation.expand(str(item.get("values", ""))))
+        values = self.document.text((*path, "values")) or ""
+        points = self._try((*path, "values"), lambda: notation.expand(values))
         return None if labels is None or points is None else InputSeries(labels, points)
 
     def _stream(self, path: Path, item: dict[str, Any]) -> InputStream | None:
@@ -152,7 +182,9 @@ class _Reader:
         at_ms = self._duration((*path, "eval_time"), item.get("eval_time"), 0)
         samples = []
         for sample_path, sample in self._items((*path, "exp_samples"), item):
-            self._known(sample_path, sample, {"labels", "value"}, "an expected sample")
+            self._known(sample_path, sample, {"labels", "value", "histogram"}, "an expected sample")
+            if sample.get("histogram"):
+                self.refuse((*sample_path, "histogram"), "native histograms are not supported", key=True)
             labels = self._selector((*sample_path, "labels"), sample.get("labels") or "{}")
             value = self._number((*sample_path, "value"), sample.get("value"))
             if labels is not None and value is not None:
@@ -176,7 +208,7 @@ class _Reader:
         if not isinstance(item, dict) or any(isinstance(value, dict | list) for value in item.values()):
             self.refuse(path, "labels are a mapping of names to text")
             return {}
-        return {name: str(value) for name, value in item.items()}
+        return {name: self.document.text((*path, name)) or "" for name in item}
 
     def _list(self, path: Path, parent: dict[str, Any]) -> Iterable[tuple[int, Any]]:
         value = parent.get(str(path[-1]))
@@ -209,7 +241,7 @@ class _Reader:
 
     def _number(self, path: Path, value: Any) -> float | None:
         try:
-            return float(value)
+            return 0.0 if value is None else float(value)
         except (TypeError, ValueError):
             self.refuse(path, "`value` is a number")
             return None

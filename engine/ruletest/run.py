@@ -1,162 +1,115 @@
-"""Runs rule tests on the very step function that runs live: input becomes batches, time moves from tick to tick.
+"""Runs rule tests and judges what came of them, expectation by expectation.
 
-As in promtool every rule is evaluated at time 0 and then every `evaluation_interval`; an expectation at a time in
-between sees the latest evaluation. With `eager` rules are also evaluated at the times of matching events.
+As in promtool every rule is evaluated at time 0 and then every `evaluation_interval`; an expectation about alerts at a
+time in between sees the latest evaluation, and expressions are asked after the last one: a sample newer than that is
+not there yet. With `eager` rules are also evaluated at the times of matching events.
 """
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Literal
-
-from msgspec import Raw
+from dataclasses import dataclass, field
 
 from engine.core import labels as label_sets
+from engine.core.alert import ActiveAlert
 from engine.core.duration import format_ms
-from engine.core.expression import EvaluationError, Expression, ExpressionError, Window
-from engine.core.group import StepConfig
-from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch, RuleInput
+from engine.core.expression import EvaluationError, Expression, ExpressionError
+from engine.core.group import Group
 from engine.core.rules import AlertRule, Compile, RuleGroup
-from engine.core.step import Shard
-from engine.ruletest.compare import alert_text, case_result, sample_text
+from engine.ruletest.compare import Samples, alert_text, case_result, sample_texts
+from engine.ruletest.course import Course
 from engine.ruletest.model import AlertCase, CaseResult, ExpressionCase, Test, TestFile
 
-Special = Literal["NaN", "+Inf", "-Inf", "stale"]
-
-_FOREVER_MS = 2**60
 EVIDENCE_LIMIT = 1_000
 
 
 def run_tests(tests: TestFile, groups: Sequence[RuleGroup], languages: Mapping[str, Compile]) -> list[CaseResult]:
-    """One result per expectation, alerts of a test by time. `languages` compile the expressions of expression tests."""
-    results: list[CaseResult] = []
-    for test in tests.tests:
-        results += _run_alerts(tests, test, groups) if test.alerts else []
-        results += [_run_expression(tests.file, test, case, languages) for case in test.expressions]
-    return results
+    """One result per expectation, alerts of a test by time, and one for rules that could not be evaluated.
+
+    `languages` compile the expressions of expression tests.
+    """
+    return [result for test in tests.tests for result in _Trial(tests, test, languages).run(groups)]
 
 
-def _run_alerts(tests: TestFile, test: Test, groups: Sequence[RuleGroup]) -> list[CaseResult]:
-    interval_ms = tests.evaluation_interval_ms
-    config = StepConfig(
-        eager_per_s=StepConfig().eager_per_s if tests.eager else 0,
-        source_idle_ms=_FOREVER_MS,
-        external_labels=test.external_labels,
-    )
-    shard = Shard([replace(group, interval_ms=interval_ms) for group in groups], config)
-    _begin(shard)
-    failures: list[str] = []
-    results: list[CaseResult] = []
-    done_ms = -1
-    stops = _stops(test.alerts, interval_ms, eager=tests.eager)
-    for stop_ms, next_ms in zip(stops, [*stops[1:], _FOREVER_MS], strict=True):
-        for batch in _batches(test, done_ms, stop_ms):
-            failed = shard.step(RuleInput(0, batch)).failures
-            failures += [f"{f.rule} at {format_ms(f.at_ms)}: {f.reason}" for f in failed]
-        done_ms = stop_ms
-        due = [case for case in test.alerts if stop_ms <= case.at_ms < next_ms]
-        results += [_judge(tests.file, test, case, shard, failures) for case in due]
-    return results
+@dataclass
+class _Trial:
+    """One test of a file. `compiled` are its expressions by language and text, or what is wrong with them."""
+
+    tests: TestFile
+    test: Test
+    languages: Mapping[str, Compile]
+    compiled: dict[tuple[str, str], Expression | ExpressionError] = field(default_factory=dict)
+
+    def run(self, groups: Sequence[RuleGroup]) -> Iterator[CaseResult]:
+        """Run it."""
+        for case in self.test.expressions:
+            self._compile(case)
+        asked = [found for found in self.compiled.values() if not isinstance(found, ExpressionError)]
+        course = Course(self.tests, self.test, groups, asked)
+        rules = _by_name(course.groups)
+        cases = sorted(self.test.alerts, key=lambda case: case.at_ms)
+        for at_ms, next_ms in course.run():
+            yield from (self._judge(case, rules) for case in cases if at_ms <= case.at_ms < next_ms)
+        yield from (self._ask(case, course) for case in self.test.expressions)
+        if course.failures:
+            place = (self.tests.file, self.test.line, self.test.column)
+            notes = [f"evaluation failed: {failure}" for failure in course.failures]
+            yield case_result(self.test.name, "evaluation of the rules", place, ([], []), notes)
+
+    def _judge(self, case: AlertCase, rules: Mapping[str, list[tuple[Group, int]]]) -> CaseResult:
+        expected = [alert_text(one.labels, one.annotations, one.lines) for one in case.expected]
+        wanted = {label_sets.fingerprint(one.labels): one.lines for one in case.expected if one.lines}
+        got = []
+        for group, index in rules.get(case.alertname, ()):
+            for mark, alert in group.active[index].items():
+                if alert.state == "firing":
+                    lines = _seen(group, index, alert, case.at_ms, wanted.get(mark, ()))
+                    got.append(alert_text(alert.labels, alert.annotations, lines))
+        what = f"alert {case.alertname} at {format_ms(case.at_ms)}"
+        warning = "" if case.alertname in rules else f"no rule file has an alert {case.alertname!r}"
+        place = (self.tests.file, case.line, case.column)
+        return case_result(self.test.name, what, place, (expected, got), warning=warning)
+
+    def _compile(self, case: ExpressionCase) -> None:
+        key = (case.language, case.expression)
+        if key not in self.compiled:
+            try:
+                self.compiled[key] = self.languages[case.language](case.expression)
+            except ExpressionError as error:
+                self.compiled[key] = error
+
+    def _ask(self, case: ExpressionCase, course: Course) -> CaseResult:
+        expression = self.compiled[case.language, case.expression]
+        got: Samples = []
+        notes = []
+        if isinstance(expression, ExpressionError):
+            notes = [f"the expression is wrong at {expression.line}:{expression.column}: {expression.message}"]
+        else:
+            try:
+                vector = course.evaluate(expression, case.at_ms)
+                got = list(zip(vector.labels, vector.values.tolist(), strict=True))
+            except EvaluationError as error:
+                notes = [f"evaluation failed: {error}"]
+        what = f"{case.expression} at {format_ms(case.at_ms)}"
+        sides = sample_texts(case.expected, got, fuzzy=self.tests.fuzzy)
+        return case_result(self.test.name, what, (self.tests.file, case.line, case.column), sides, notes)
 
 
-def _stops(cases: Sequence[AlertCase], interval_ms: int, *, eager: bool) -> list[int]:
-    """The times to move to, one after the other: every evaluation, and with `eager` every time that is asked about."""
-    last_ms = max((case.at_ms for case in cases), default=0)
-    stops = set(range(0, last_ms + 1, interval_ms))
-    if eager:
-        stops |= {case.at_ms for case in cases}
-    return sorted(stops)
+def _by_name(groups: Sequence[Group]) -> Mapping[str, list[tuple[Group, int]]]:
+    """The alerting rules, each as its group and its place in it."""
+    found: dict[str, list[tuple[Group, int]]] = defaultdict(list)
+    for group in groups:
+        for index, rule in enumerate(group.rules.rules):
+            if isinstance(rule, AlertRule):
+                found[rule.name].append((group, index))
+    return dict(found)
 
 
-def _begin(shard: Shard) -> None:
-    """Let time begin at 0, so that the first evaluation is at 0 as promtool's is."""
-    shard.step(RuleInput(0, MetricBatch("metrics", 0, 0, 0, 0)))
-    shard.step(RuleInput(0, LogBatch("logs", 0, 0, 0, 0)))
-
-
-def _batches(test: Test, after_ms: int, until_ms: int) -> Iterator[Batch]:
-    """What happens in `(after_ms, until_ms]`, of each kind of input; afterwards both have passed `until_ms`."""
-    series: list[Raw] = []
-    times: list[int] = []
-    values: list[float] = []
-    special: dict[str, Special] = {}
-    for entry in test.series:
-        raw = Raw(label_sets.encode(entry.labels))
-        first = max(0, after_ms // test.interval_ms + 1)
-        for i in range(first, min(len(entry.points), until_ms // test.interval_ms + 1)):
-            point = entry.points[i]
-            if point is None:
-                continue
-            name = "stale" if point == "stale" else _special(float(point))
-            if name is not None:
-                special[str(len(times))] = name
-            series.append(raw)
-            times.append(i * test.interval_ms)
-            values.append(float(point) if name is None else 0.0)
-    streams = []
-    for stream in test.streams:
-        entries = [e for e in stream.entries if after_ms * 1_000_000 < e.t_ns <= until_ms * 1_000_000]
-        if entries:
-            streams.append(LogStream(Raw(label_sets.encode(stream.labels)), entries))
-    yield MetricBatch("metrics", 1, until_ms, until_ms + 1, 0, series, times, values, special)
-    yield LogBatch("logs", 1, until_ms, until_ms + 1, 0, streams)
-
-
-def _special(value: float) -> Special | None:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return None
-
-
-def _judge(file: str, test: Test, case: AlertCase, shard: Shard, failures: Sequence[str]) -> CaseResult:
-    expected = [alert_text(e.labels, e.annotations, e.lines) for e in case.expected]
-    wanted_lines = {label_sets.fingerprint(e.labels): e.lines for e in case.expected}
-    got = []
-    known = False
-    for group in shard.groups:
-        for rule, active in zip(group.rules.rules, group.active, strict=True):
-            known = known or rule.name == case.alertname
-            if rule.name != case.alertname:
-                continue
-            for alert in active.values():
-                if alert.state != "firing":
-                    continue
-                evidence = rule.expression.evidence(group.windows, case.at_ms, alert.series, EVIDENCE_LIMIT)
-                seen = {line.line for line in evidence}
-                lines = [line for line in wanted_lines.get(label_sets.fingerprint(alert.labels), ()) if line in seen]
-                got.append(alert_text(alert.labels, alert.annotations, lines))
-    what = f"alert {case.alertname} at {format_ms(case.at_ms)}"
-    notes = [] if known else [f"no rule file has an alert {case.alertname!r}"]
-    notes += [f"evaluation failed: {failure}" for failure in failures]
-    return case_result(test.name, what, (file, case.line, case.column), (expected, got), notes)
-
-
-def _run_expression(file: str, test: Test, case: ExpressionCase, languages: Mapping[str, Compile]) -> CaseResult:
-    place = (file, case.line, case.column)
-    what = f"{case.expression} at {format_ms(case.at_ms)}"
-    expected = [sample_text(labels, value) for labels, value in case.expected]
-    try:
-        expression = languages[case.language](case.expression)
-        vector = expression.evaluate(_windows(test, expression, case.at_ms), case.at_ms)
-    except ExpressionError as error:
-        note = f"the expression is wrong at {error.line}:{error.column}: {error.message}"
-        return case_result(test.name, what, place, (expected, []), [note])
-    except EvaluationError as error:
-        return case_result(test.name, what, place, (expected, []), [f"evaluation failed: {error}"])
-    got = [sample_text(labels, value) for labels, value in zip(vector.labels, vector.values.tolist(), strict=True)]
-    return case_result(test.name, what, place, (expected, got), [])
-
-
-def _windows(test: Test, expression: Expression, at_ms: int) -> Mapping[str, Window]:
-    """The windows of an expression as a rule with it would have filled them by then."""
-    rule = AlertRule("", "", "", expression, 0, 0, {}, {}, "", 0)
-    config = StepConfig(eager_per_s=0, source_idle_ms=_FOREVER_MS)
-    shard = Shard([RuleGroup("", "", _FOREVER_MS, 0, (rule,))], config)
-    _begin(shard)
-    for batch in _batches(test, -1, at_ms):
-        shard.step(RuleInput(0, batch))
-    return shard.groups[0].windows
+def _seen(group: Group, index: int, alert: ActiveAlert, at_ms: int, wanted: Sequence[str]) -> list[str]:
+    """Which of some lines are among the evidence of an alert."""
+    if not wanted:
+        return []
+    expression = group.rules.rules[index].expression
+    evidence = expression.evidence(group.windows, at_ms, alert.series, EVIDENCE_LIMIT)
+    return [line for line in wanted if line in {one.line for one in evidence}]

@@ -16,7 +16,7 @@ from engine.core.expression import EvaluationError, Values
 from engine.core.labels import Labels
 from engine.core.series import Rows, SeriesSet, sort_key
 from engine.vector import format as fmt
-from engine.vector import numeric
+from engine.vector import names, numeric, ratio
 from engine.vector.values import (
     Context,
     InstantVector,
@@ -56,6 +56,8 @@ class Aggregation:
             if not 0 <= number <= 1:
                 context.note("warn", f"quantile value should be between 0 and 1, got {fmt.number(number)}")
             return self._reduce(vector, lambda v, g, n: _quantiles(number, v, g, n))
+        if self.operator == "limit_ratio":
+            return self._share(vector, number, context)
         return self._choose(vector, number)
 
     def _groups(self, series: SeriesSet) -> tuple[Rows, SeriesSet]:
@@ -92,18 +94,30 @@ class Aggregation:
         present[chosen] = True
         return InstantVector(vector.series, vector.values, present, chosen if sign else None)
 
+    def _share(self, vector: InstantVector, parameter: float, context: Context) -> InstantVector:
+        if math.isnan(parameter):
+            raise EvaluationError("Ratio value is NaN")
+        capped = max(-1.0, min(1.0, parameter))
+        if capped != parameter:
+            got, cap = fmt.number(parameter), fmt.number(capped)
+            context.note("warn", f"ratio value should be between -1 and 1, got {got}, capping to {cap}")
+        kept = ratio.chosen(vector.series, capped)
+        return InstantVector(vector.series, vector.values, vector.present & kept)
+
     def _count_values(self, vector: InstantVector, name: str) -> InstantVector:
         if not name or "\ufffd" in name:
             raise EvaluationError(f'invalid label name "{name}"')
         groups, series = self._groups(vector.series)
         counts: dict[tuple[tuple[str, str], ...], tuple[Labels, int]] = {}
         for row in np.flatnonzero(vector.present):
-            base = series.labels[groups[row]]
-            labels = {**base, name: fmt.number(float(vector.values[row]))}
+            labels = dict(series.labels[groups[row]])
+            if self.by or name not in self.labels:
+                labels[name] = fmt.number(float(vector.values[row]))
             key = sort_key(labels)
             counts[key] = (labels, counts[key][1] + 1 if key in counts else 1)
         found = SeriesSet([labels for labels, _ in counts.values()], distinct=True)
-        return unique(from_rows(found, np.array([float(count) for _, count in counts.values()])))
+        values = np.array([float(count) for _, count in counts.values()])
+        return unique(from_rows(names.kept(found, vector.series), values))
 
 
 def _sum(values: Values, groups: Rows, count: int) -> Values:
@@ -112,8 +126,8 @@ def _sum(values: Values, groups: Rows, count: int) -> Values:
 
 def _avg(values: Values, groups: Rows, count: int) -> Values:
     sizes = np.bincount(groups, minlength=count).astype(np.float64)
-    scaled = numeric.group_sums(values / sizes[groups], groups, count)
-    return numeric.means(numeric.group_sums(values, groups, count), sizes, scaled)
+    sums = numeric.group_sums(values, groups, count)
+    return numeric.means(sums, sizes, lambda: numeric.group_sums(values / sizes[groups], groups, count))
 
 
 def _count(_: Values, groups: Rows, count: int) -> Values:
@@ -149,8 +163,8 @@ def _stddev(values: Values, groups: Rows, count: int) -> Values:
 
 def _quantiles(q: float, values: Values, groups: Rows, count: int) -> Values:
     order = np.argsort(groups, kind="stable")
-    cuts = np.cumsum(np.bincount(groups, minlength=count))[:-1]
-    return np.array([numeric.quantile(q, part) for part in np.split(values[order], cuts)])
+    ends = np.cumsum(np.bincount(groups, minlength=count))[:count]
+    return np.array([numeric.quantile(q, part) for part in np.split(values[order], ends)[:count]], dtype=np.float64)
 
 
 REDUCTIONS: dict[str, Reduce] = {
@@ -163,4 +177,4 @@ REDUCTIONS: dict[str, Reduce] = {
     "stddev": _stddev,
     "stdvar": _stdvar,
 }
-AGGREGATIONS = {*REDUCTIONS, "quantile", "count_values", "topk", "bottomk", "limitk"}
+AGGREGATIONS = {*REDUCTIONS, "quantile", "count_values", "topk", "bottomk", "limitk", "limit_ratio"}

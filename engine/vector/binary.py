@@ -7,7 +7,7 @@ each evaluation then looks at which of them are present. Reference: Prometheus `
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,8 @@ from engine.core.expression import EvaluationError, Values
 from engine.core.labels import Labels
 from engine.core.series import NAME, Mask, Rows, SeriesSet, number
 from engine.vector import format as fmt
-from engine.vector.values import Context, InstantVector, Node, Value, unique, vector_value
+from engine.vector import names
+from engine.vector.values import Context, InstantVector, Node, Value, empty, unique, vector_value
 
 Operate = Callable[[Any, Any], Any]
 
@@ -98,7 +99,7 @@ class Binary:
             extra = right.present & ~known[right_ids]
             return unique(
                 InstantVector(
-                    left.series.joined(right.series),
+                    names.joined(left.series, right.series),
                     np.concatenate([left.values, right.values]),
                     np.concatenate([left.present, extra]),
                 )
@@ -108,6 +109,9 @@ class Binary:
         return InstantVector(left.series, left.values, left.present & wanted, left.order)
 
     def _vectors(self, left: InstantVector, right: InstantVector) -> InstantVector:
+        fills = self.matching.fill_left is not None or self.matching.fill_right is not None
+        if not fills and not (left.present.any() and right.present.any()):
+            return empty()  # also where the elements of the other side could not be told apart
         many, one = (right, left) if self.matching.group == "right" else (left, right)
         many_ids, one_ids, count = signatures(many.series, one.series, self.matching)
         side = "right" if one is right else "left"
@@ -123,22 +127,29 @@ class Binary:
         partner_values[found] = one.values[partner[found]]
         values, kept = self._operate(many.values, partner_values, swapped=many is right)
         present = matched & kept
-        if self.matching.group is None and len(np.unique(many_ids[matched])) != matched.sum():
-            raise EvaluationError(
-                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
-            )
-        series = self._result_series(many.series, one.series, np.where(present, partner, -1))
+        series = self._result_series(many.series, one.series, np.where(matched, partner, -1))
+        self._check_matches(InstantVector(series, values, matched), many_ids)
         result = InstantVector(series, values, present)
         if fill_many is not None:
             taken = _members(many_ids[many.present], count)
             result = self._filled(result, one, one.present & ~taken[one_ids], fill_many, many is right)
-        return self._checked(result)
+        marks = np.full(len(result.series), self.return_bool)
+        return unique(replace(result, series=names.like(result.series, [left.series, right.series], marks)))
 
-    def _checked(self, result: InstantVector) -> InstantVector:
-        try:
-            return unique(result)
-        except EvaluationError:
-            raise EvaluationError("multiple matches for labels: grouping labels must ensure unique matches") from None
+    def _check_matches(self, matched: InstantVector, ids: Rows) -> None:
+        """Raises `EvaluationError` where an element of the *one* side has two results that nothing tells apart.
+
+        That is so also where a comparison then keeps only one of them.
+        """
+        if self.matching.group is None:
+            if len(np.unique(ids[matched.present])) != matched.present.sum():
+                raise EvaluationError(
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+                )
+        elif not matched.series.distinct:
+            pairs = np.stack([ids, matched.series.ids])[:, matched.present]
+            if np.unique(pairs, axis=1).shape[1] != pairs.shape[1]:
+                raise EvaluationError("multiple matches for labels: grouping labels must ensure unique matches")
 
     def _operate(self, many: Values, one: Values, *, swapped: bool) -> tuple[Values, Mask]:
         left, right = (one, many) if swapped else (many, one)
@@ -157,44 +168,44 @@ class Binary:
         bare = self._bare_series(one.series)
         series = self._result_series(bare, one.series, itself)
         return InstantVector(
-            result.series.joined(series),
+            names.joined(result.series, series),
             np.concatenate([result.values, values]),
             np.concatenate([result.present, lonely & kept]),
         )
 
     def _bare_series(self, series: SeriesSet) -> SeriesSet:
         """An element of the *one* side as the missing *many* side would be labelled: by its matching labels only."""
-        names, on = self.matching.labels, self.matching.on
+        keep, on = self.matching.labels, self.matching.on
 
         def change(labels: Labels) -> Labels:
-            return {n: v for n, v in labels.items() if (n in names) == on and (on or n != NAME)}
+            return {n: v for n, v in labels.items() if (n in keep) == on and (on or n != NAME)}
 
-        return series.mapped(("bare", names, on), change)
+        return series.mapped(("bare", keep, on), change)
 
     def _result_series(self, many: SeriesSet, one: SeriesSet, partner: Rows) -> SeriesSet:
         if self.matching.include:
-            key = ("included", self.matching.include, self._drops_name)
+            key = ("included", self.matching.include, self.operator in ARITHMETIC, self.return_bool)
             known = many.memo_with(key, one, lambda: [(partner, self._included(many, one, partner))])
             if not np.array_equal(known[0][0], partner):
                 known[0] = (partner, self._included(many, one, partner))
             return known[0][1]
         if self.matching.group is not None:
-            return many.without_name() if self._drops_name else many
-        names, on, drop = self.matching.labels, self.matching.on, self._drops_name
+            return self._renamed(many)
+        keep, on = self.matching.labels, self.matching.on
 
         def change(labels: Labels) -> Labels:
-            return {n: v for n, v in labels.items() if (n in names) == on and not (drop and n == NAME)}
+            return {n: v for n, v in labels.items() if (n in keep) == on}
 
-        if not names and not on:
-            return many.without_name() if drop else many
-        return many.mapped((names, on, drop), change)
+        return self._renamed(many.mapped(("matching", keep, on), change) if keep or on else many)
 
-    @property
-    def _drops_name(self) -> bool:
-        return self.operator in ARITHMETIC or self.return_bool
+    def _renamed(self, series: SeriesSet) -> SeriesSet:
+        """The series without their names where these go; arithmetic between vectors never delays that."""
+        if self.operator in ARITHMETIC:
+            return SeriesSet.without_name(series)
+        return series.without_name() if self.return_bool else series
 
     def _included(self, many: SeriesSet, one: SeriesSet, partner: Rows) -> SeriesSet:
-        base = many.without_name() if self._drops_name else many
+        base = self._renamed(many)
         result: list[Labels] = []
         for labels, row in zip(base.labels, partner, strict=True):
             given = one.labels[row] if row >= 0 else {}
@@ -228,15 +239,21 @@ def _single_rows(one: InstantVector, ids: Rows, count: int, side: str, matching:
     rows = np.flatnonzero(one.present)
     result = np.full(count, -1, dtype=np.intp)
     result[ids[rows]] = rows
-    again = np.flatnonzero(result[ids[rows]] != rows)
-    if len(again):
-        first = rows[again[0]]
-        labels = [one.series.labels[row] for row in (first, result[ids[first]])]
-        names, on = {*matching.labels}, matching.on
-        group = {n: v for n, v in labels[0].items() if (n in names) == on and (on or n != NAME)}
-        raise EvaluationError(
-            f"found duplicate series for the match group {fmt.labels(group)} on the {side} hand-side of the "
-            f"operation: [{', '.join(sorted(map(fmt.labels, labels)))}];many-to-many matching not allowed: "
-            "matching labels must be unique on one side"
-        )
+    if (result[ids[rows]] != rows).any():
+        raise EvaluationError(_duplicates(one.series, rows, ids, side, matching))
     return result
+
+
+def _duplicates(series: SeriesSet, rows: Rows, ids: Rows, side: str, matching: Matching) -> str:
+    """What is said of the first two rows, in label order, that cannot be told apart."""
+    first: dict[int, int] = {}
+    ordered = series.ordered(rows).tolist()
+    again = next(row for row in ordered if first.setdefault(int(ids[row]), row) != row)
+    labels, earlier = series.labels[again], series.labels[first[int(ids[again])]]
+    on, known = matching.on, matching.labels
+    group = {n: v for n, v in labels.items() if (n in known) == on and (on or n != NAME)}
+    return (
+        f"found duplicate series for the match group {fmt.labels(group)} on the {side} hand-side of the "
+        f"operation: [{fmt.labels(earlier)}, {fmt.labels(labels)}];many-to-many matching not allowed: "
+        "matching labels must be unique on one side"
+    )

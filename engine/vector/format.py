@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
 
 from engine.core.labels import Labels
 
@@ -26,6 +27,27 @@ def number(value: float) -> str:
     if point >= len(digits):
         return sign + digits + "0" * (point - len(digits))
     return f"{sign}{digits[:point]}.{digits[point:]}"
+
+
+def json_number(value: float) -> str:
+    """A sample as Prometheus's HTTP API writes it: as `number`, with an exponent from 1e21 on and below 1e-6."""
+    if value == 0 or 1e-6 <= abs(value) < 1e21 or not math.isfinite(value):
+        return number(value)
+    return repr(value)
+
+
+def json_seconds(t_ms: int) -> str:
+    """A time as Prometheus's HTTP API writes it: seconds, with three decimals where it is not a whole second."""
+    whole, part = divmod(abs(t_ms), 1000)
+    return f"{'-' if t_ms < 0 else ''}{whole}" + (f".{part:03d}" if part else "")
+
+
+def exponent_number(value: float) -> str:
+    """The shortest decimal that reads back as the same float, always with an exponent (Go's format 'e')."""
+    if not math.isfinite(value):
+        return number(value)
+    digits = len(Decimal(repr(value)).normalize().as_tuple().digits)
+    return f"{value:.{digits - 1}e}"
 
 
 def open_metrics_number(value: float) -> str:

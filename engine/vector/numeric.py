@@ -7,6 +7,7 @@ that compensation could matter) the sum is done again as Prometheus does it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,17 +51,18 @@ def row_sums(values: Values, mask: Mask) -> Values:
     return np.asarray(sums)
 
 
-def means(sums: Values, counts: Values, scaled: Values) -> Values:
-    """Sums over counts; where a sum overflowed, the sum of the terms already divided (`scaled`)."""
+def means(sums: Values, counts: Values, scaled: Callable[[], Values]) -> Values:
+    """Sums over counts; where a sum overflowed, the sum of the terms already divided, which `scaled` works out."""
     with np.errstate(all="ignore"):
-        return np.where(np.isfinite(sums), sums / counts, scaled)
+        finite = np.isfinite(sums)
+        return sums / counts if finite.all() else np.where(finite, sums / counts, scaled())
 
 
 def row_means(values: Values, mask: Mask) -> Values:
     """The mean of the masked values of each row; NaN for an empty row."""
     counts = mask.sum(axis=1)
     with np.errstate(all="ignore"):
-        return means(row_sums(values, mask), counts, row_sums(values / counts[:, None], mask))
+        return means(row_sums(values, mask), counts, lambda: row_sums(values / counts[:, None], mask))
 
 
 def row_variances(values: Values, mask: Mask) -> Values:
@@ -70,6 +72,16 @@ def row_variances(values: Values, mask: Mask) -> Values:
         moved = values - values[:, :1]
         away = moved - row_means(moved, mask)[:, None]
         return row_means(away * away, mask)
+
+
+def smaller(a: Values | float, b: Values | float) -> Values:
+    """The smaller of two, NaN if one is NaN, but -Inf beside NaN is -Inf (Go's `math.Min`)."""
+    return np.where(np.isneginf(a) | np.isneginf(b), -np.inf, np.minimum(a, b))
+
+
+def larger(a: Values | float, b: Values | float) -> Values:
+    """The larger of two, NaN if one is NaN, but +Inf beside NaN is +Inf (Go's `math.Max`)."""
+    return np.where(np.isposinf(a) | np.isposinf(b), np.inf, np.maximum(a, b))
 
 
 def quantile(q: float, values: NDArray[np.float64]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,9 +12,11 @@ import re2
 from engine.core.expression import EvaluationError
 from engine.core.labels import Labels, Matcher
 from engine.core.series import NAME, sort_key
+from engine.vector import names
 from engine.vector.values import InstantVector, unique
 
 _REFERENCE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))", re.ASCII)
+_NUMBER = re.compile(r"0|[1-9]\d*", re.ASCII)
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -25,10 +27,10 @@ def _with_label(labels: Labels, name: str, value: str) -> Labels:
     return result
 
 
-def require_label_name(name: str) -> None:
-    """Raises `EvaluationError` for what cannot be a label's name."""
+def require_label_name(name: str, role: str, function: str) -> None:
+    """Raises `EvaluationError` for what cannot be a label's name; `role` and `function` say whose."""
     if not name:
-        raise EvaluationError(f'invalid label name "{name}"')
+        raise EvaluationError(f"invalid {role} label name in {function}(): {name}")
 
 
 @lru_cache(maxsize=256)
@@ -42,7 +44,7 @@ def pattern(expression: str) -> re2._Regexp:
         raise ValueError(f"bad regular expression {expression!r}: {error}") from error
 
 
-def _expand(template: str, match: re2._Match) -> str:
+def expand(template: str, match: re2._Match) -> str:
     """Go's `Regexp.Expand`: `$1`, `${name}`, `$$`; what does not exist is empty."""
 
     def value(reference: re.Match[str]) -> str:
@@ -50,7 +52,7 @@ def _expand(template: str, match: re2._Match) -> str:
         if name is None:
             return "$"
         try:
-            return match.group(int(name) if name.isdigit() else name) or ""
+            return match.group(int(name) if _NUMBER.fullmatch(name) else name) or ""
         except (IndexError, KeyError):
             return ""
 
@@ -59,25 +61,32 @@ def _expand(template: str, match: re2._Match) -> str:
 
 def label_replace(vector: InstantVector, target: str, template: str, source: str, expression: str) -> InstantVector:
     """Set a label from a template where a regular expression matches the whole of another label."""
-    require_label_name(target)
+    require_label_name(target, "destination", "label_replace")
     whole = pattern(expression)
 
     def change(labels: Labels) -> Labels:
         match = whole.fullmatch(labels.get(source, ""))
-        return labels if match is None else _with_label(labels, target, _expand(template, match))
+        return labels if match is None else _with_label(labels, target, expand(template, match))
 
-    series = vector.series.mapped(("label_replace", target, template, source, expression), change)
-    return unique(InstantVector(series, vector.values, vector.present))
+    return _relabelled(vector, target, ("label_replace", target, template, source, expression), change)
 
 
 def label_join(vector: InstantVector, target: str, separator: str, sources: Sequence[str]) -> InstantVector:
     """Set a label to the values of others, joined."""
-    require_label_name(target)
+    require_label_name(target, "destination", "label_join")
+    for source in sources:
+        require_label_name(source, "source", "label_join")
 
     def change(labels: Labels) -> Labels:
         return _with_label(labels, target, separator.join(labels.get(name, "") for name in sources))
 
-    series = vector.series.mapped(("label_join", target, separator, tuple(sources)), change)
+    return _relabelled(vector, target, ("label_join", target, separator, tuple(sources)), change)
+
+
+def _relabelled(vector: InstantVector, target: str, key: Hashable, change: Callable[[Labels], Labels]) -> InstantVector:
+    series = vector.series.mapped(key, change)
+    if target == NAME:
+        series = names.renamed(vector.series, series)
     return unique(InstantVector(series, vector.values, vector.present))
 
 
@@ -89,12 +98,12 @@ def ordered_by_value(vector: InstantVector, *, descending: bool) -> InstantVecto
     return InstantVector(vector.series, vector.values, vector.present, order)
 
 
-def ordered_by_labels(vector: InstantVector, names: Sequence[str], *, descending: bool) -> InstantVector:
+def ordered_by_labels(vector: InstantVector, by: Sequence[str], *, descending: bool) -> InstantVector:
     """The elements sorted by the values of some labels, numbers in them as numbers, then by all labels."""
     labels = vector.series.labels
     rows = sorted(
         np.flatnonzero(vector.present).tolist(),
-        key=lambda row: ([_natural(labels[row].get(name, "")) for name in names], sort_key(labels[row])),
+        key=lambda row: ([_natural(labels[row].get(name, "")) for name in by], sort_key(labels[row])),
         reverse=descending,
     )
     return InstantVector(vector.series, vector.values, vector.present, np.array(rows, dtype=np.intp))
@@ -113,7 +122,7 @@ def absent_labels(matchers: Iterable[Matcher]) -> Labels:
             continue
         if matcher.op == "=" and matcher.name not in seen:
             result[matcher.name] = matcher.value
+            seen.add(matcher.name)
         else:
             result.pop(matcher.name, None)
-        seen.add(matcher.name)
     return {name: value for name, value in result.items() if value}

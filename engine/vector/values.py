@@ -51,6 +51,7 @@ class Context:
 
     `start_ms`, `end_ms` and `step_ms` are those of a range query (all the same time and 0 for an instant one).
     No sample later than `horizon_ms` is seen, if it is set. Warnings and infos for the user are gathered in `notes`.
+    With `delayed_names`, metric names go at the end of the evaluation (`engine.vector.names`).
     """
 
     windows: Mapping[str, Window]
@@ -60,6 +61,7 @@ class Context:
     step_ms: int = 0
     horizon_ms: int | None = None
     notes: dict[tuple[str, str], None] = field(default_factory=dict)
+    delayed_names: bool = False
 
     def at(self, at_ms: int) -> Context:
         """The same context at another time."""
@@ -100,6 +102,12 @@ def from_rows(series: SeriesSet, values: Values) -> InstantVector:
 
 
 ONE = SeriesSet([{}], distinct=True)
+_NOTHING = SeriesSet([], distinct=True)
+
+
+def empty() -> InstantVector:
+    """A vector without elements."""
+    return from_rows(_NOTHING, np.zeros(0))
 
 
 def single(value: float) -> InstantVector:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.cli.common import show_problem
+from engine.cli.output import show_problem
 from engine.core.diagnostics import Problem
 
 SOURCE = "groups:\n  - name: a\n\trules: x\n"
@@ -21,6 +21,14 @@ SOURCE = "groups:\n  - name: a\n\trules: x\n"
 )
 def test_the_line_of_the_source_stands_below_with_a_caret(line, column, shown):
     assert show_problem(Problem("f.yml", line, column, "wrong"), SOURCE) == shown
+
+
+@pytest.mark.parametrize(("column", "shown"), [(1, "a" * 160 + "…"), (301, "…" + "a" * 80 + "b" + "c" * 79 + "…")])
+def test_of_a_long_line_only_what_is_around_the_place_is_shown(column, shown):
+    source = "a" * 300 + "b" + "c" * 1000
+    _, line, caret = show_problem(Problem("f.yml", 1, column, "wrong"), source).split("\n")
+    assert line == f" 1 | {shown}"
+    assert line[caret.index("^")] == source[column - 1]
 
 
 def test_a_problem_of_a_file_that_cannot_be_read_is_still_shown():

@@ -19,12 +19,16 @@ import numpy as np
 
 from engine.core.expression import EvaluationError, ExpressionError, Window
 from engine.core.labels import Labels, MatcherSet, decode, encode
+from engine.core.messages import MetricBatch
 from engine.promql.compile import compile as compile_promql
-from engine.promql.evaluate import PromQLExpression
-from engine.vector.values import Context, InstantVector, sorted_vector
+from engine.promql.evaluate import PromQLExpression, RangeSelector, Subquery, Text
+from engine.vector.values import Context, InstantVector, RangeVector, sorted_vector
 from tests.conformance import promqltest as script
+from tests.conformance import streaming
 
 ROOT = Path(__file__).resolve().parents[2]
+BATCH_SIZES = (7, 100_000)
+"""Streamed data is cut into batches of so many samples."""
 _TOLERANCE = 1e-6
 _PREFIX = re.compile(r"PromQL (warning|info): ")
 _POSITION = re.compile(r"( \.\*)? \\?\((\d+:\d+|\[0-9\]\+:\[0-9\]\+)\\?\)$")  # our notes carry no position
@@ -41,13 +45,15 @@ class SkipError(Exception):
 
 @dataclass
 class Data:
-    """What a script has loaded."""
+    """What a script has loaded. `unreadable` are the series that cannot be judged, with the reason."""
 
     series: dict[bytes, dict[int, float]] = field(default_factory=dict)
-    histograms: list[Labels] = field(default_factory=list)
+    unreadable: list[tuple[Labels, str]] = field(default_factory=list)
+    _batches: dict[int, list[MetricBatch]] = field(default_factory=dict)
 
     def load(self, command: script.Load) -> None:
         """Add the series of a `load`."""
+        self._batches.clear()
         for series in command.series:
             samples = self.series.setdefault(encode(series.labels), {})
             for i, point in enumerate(series.points):
@@ -55,57 +61,70 @@ class Data:
                     samples[i * command.step_ms] = point
             name = series.labels.get("__name__", "")
             if script.HISTOGRAM in series.points:
-                self.histograms.append(series.labels)
+                self.unreadable.append((series.labels, "native histograms"))
             elif command.custom_buckets and name.endswith("_bucket"):
                 labels = {n: v for n, v in series.labels.items() if n != "le"}
-                self.histograms.append({**labels, "__name__": name.removesuffix("_bucket")})
+                self.unreadable.append(({**labels, "__name__": name.removesuffix("_bucket")}, "native histograms"))
+            if series.has_start_times:
+                self.unreadable.append((series.labels, "start times of counters"))
 
-    def samples(self, matches: MatcherSet) -> list[tuple[int, bytes, float]]:
-        """Every sample that a selector wants: time, series, value."""
-        return [
-            (t, key, value)
-            for key, series in self.series.items()
-            if series and matches(decode(key))
-            for t, value in series.items()
-        ]
+    def refuse(self, matches: MatcherSet) -> None:
+        """Raises `SkipError` if a selector would read a series that cannot be judged."""
+        for labels, reason in self.unreadable:
+            if matches(labels):
+                raise SkipError(reason)
 
     def windows(self, expression: PromQLExpression) -> dict[str, Window]:
         """A filled window for each selector."""
         result: dict[str, Window] = {}
         for selector in expression.selectors:
-            if any(map(selector.matches, self.histograms)):
-                raise SkipError("native histograms")
+            self.refuse(selector.matches)
             window = result[selector.key] = selector.make_window()
-            samples = self.samples(selector.matches)
+            samples = [
+                (t, key, value)
+                for key, series in self.series.items()
+                if series and selector.matches(decode(key))
+                for t, value in series.items()
+            ]
             times = np.array([t for t, _, _ in samples], dtype=np.int64)
             window.append([key for _, key, _ in samples], times, np.array([value for _, _, value in samples]))
         return result
 
+    def batches(self, size: int) -> list[MetricBatch]:
+        """All samples in event time, so many to a batch."""
+        if size not in self._batches:
+            samples = sorted((t, key, value) for key, series in self.series.items() for t, value in series.items())
+            self._batches[size] = streaming.batches(samples, size)
+        return self._batches[size]
+
 
 def check(command: script.Eval, data: Data) -> None:
     """Evaluate and compare. Raises `MismatchError` or `SkipError`."""
-    try:
-        expression = compile_promql(command.expression, any_type=True)
-    except ExpressionError as error:
-        if command.fails:
-            return
-        raise SkipError(error.message) from error
-    windows = data.windows(expression)
     if any(script.HISTOGRAM in series.points for series in command.series):
         raise SkipError("native histograms")
+    try:
+        expression = compile_promql(command.expression, any_type=True, delayed_names=True)
+    except ExpressionError as error:
+        if "not supported" in error.message:
+            raise SkipError(error.message) from error
+        if command.fails:
+            return
+        raise MismatchError(f"refused: {error.message}") from error
+    windows = data.windows(expression)
     notes: dict[tuple[str, str], None] = {}
     try:
         results = run(command, expression, windows, notes)
     except EvaluationError as error:
+        if not command.fails:
+            raise MismatchError(f"evaluation failed: {error}") from error
+        if not says(command.failure, str(error)):
+            raise MismatchError(f"expected failure {command.failure!r}, got {str(error)!r}") from error
+    else:
         if command.fails:
-            return
-        raise MismatchError(f"evaluation failed: {error}") from error
-    if command.fails:
-        raise MismatchError("was expected to fail")
-    compare(command, results)
-    check_notes(command, notes)
-    if not isinstance(results, str):
-        check_streaming(command, expression, windows, data)
+            raise MismatchError("was expected to fail")
+        compare(command, results)
+        check_notes(command, notes)
+    check_streaming(command, expression, windows, data)
 
 
 def run(
@@ -116,8 +135,10 @@ def run(
 ) -> Results | float | str:
     """The result: a scalar or string of an instant eval, or values by series and time, in order."""
     results: Results = {}
-    for at_ms in range(command.start_ms, command.end_ms + 1, command.step_ms or 1):
-        context = Context(windows, at_ms, command.start_ms, command.end_ms, command.step_ms, notes=notes)
+    for at_ms in command.times:
+        context = Context(
+            windows, at_ms, command.start_ms, command.end_ms, command.step_ms, notes=notes, delayed_names=True
+        )
         value = expression.evaluate_in(context)
         if isinstance(value, str) or (isinstance(value, float) and not command.step_ms):
             return value
@@ -128,42 +149,38 @@ def run(
             for labels, number in zip(vector.labels, vector.values, strict=True):
                 results.setdefault(encode(labels), {})[at_ms] = float(number)
         else:
-            raise SkipError("range vectors as results")
+            return samples_of(value)
+    return results
+
+
+def samples_of(vector: RangeVector) -> Results:
+    """The samples of a range vector, of the series that have any."""
+    results: Results = {}
+    for row, labels in enumerate(vector.series.labels):
+        part = slice(int(vector.first[row]), int(vector.stop[row]))
+        if part.stop > part.start:
+            points = zip(vector.times[row, part].tolist(), vector.values[row, part].tolist(), strict=True)
+            results.setdefault(encode(labels), {}).update(points)
     return results
 
 
 def check_streaming(
     command: script.Eval, expression: PromQLExpression, complete: dict[str, Window], data: Data
 ) -> None:
-    """The same as a rule sees it: samples arrive in batches in event time, old ones are evicted.
+    """The same as a rule sees it, on the real streaming path; raises `MismatchError`.
 
-    At every step the answer must equal that of a window holding everything of which nothing later is looked at.
-    Raises `MismatchError`.
+    At every step the answer must equal that of windows holding everything, of which nothing later is looked at.
     """
-    windows = {selector.key: selector.make_window() for selector in expression.selectors}
-    samples = {s.key: sorted(data.samples(s.matches)) for s in expression.selectors}
-    before_ms = min((rows[0][0] for rows in samples.values() if rows), default=0) - 1
-    for at_ms in range(command.start_ms, command.end_ms + 1, command.step_ms or 1):
-        for selector in expression.selectors:
-            batch = [sample for sample in samples[selector.key] if before_ms < sample[0] <= at_ms]
-            window = windows[selector.key]
-            for part in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-                times = np.array([t for t, _, _ in part], dtype=np.int64)
-                window.append([key for _, key, _ in part], times, np.array([value for _, _, value in part]))
-            window.evict(at_ms - selector.reach_ms)
-        before_ms = at_ms
-        answers = [outcome(expression, held, at_ms) for held in (windows, complete)]
-        if answers[0] != answers[1]:
-            raise MismatchError(f"streaming at {at_ms}: {answers[0]}, at once: {answers[1]}")
-
-
-def outcome(expression: PromQLExpression, windows: dict[str, Window], at_ms: int) -> list[str] | str:
-    """The result as a rule has it, as text; or the error."""
-    try:
-        vector = expression.evaluate(windows, at_ms)
-    except EvaluationError as error:
-        return str(error)
-    return [f"{encode(own).decode()} {value!r}" for own, value in zip(vector.labels, vector.values, strict=True)]
+    if isinstance(expression.root, Text | RangeSelector | Subquery):
+        return  # no rule can be that
+    for size in BATCH_SIZES:
+        outcomes = streaming.stream(expression, data.batches(size), command.times)
+        for at_ms in command.times:
+            at_once = streaming.outcome(expression, complete, at_ms)
+            if outcomes.get(at_ms) != at_once:
+                raise MismatchError(
+                    f"streaming in batches of {size} at {at_ms}: {outcomes.get(at_ms)}, at once: {at_once}"
+                )
 
 
 def compare(command: script.Eval, results: Results | float | str) -> None:
@@ -178,32 +195,37 @@ def compare(command: script.Eval, results: Results | float | str) -> None:
         return
     expected: Results = {}
     for series in command.series:
-        times = range(command.start_ms, command.end_ms + 1, command.step_ms or 1)
-        points = {t: p for t, p in zip(times, series.points, strict=False) if isinstance(p, float)}
-        expected[encode(series.labels)] = points
+        points = zip(command.expected_times, series.points, strict=False)
+        expected[encode(series.labels)] = {t: p for t, p in points if isinstance(p, float)}
     if set(expected) != set(results) or (command.ordered and list(expected) != list(results)):
-        raise MismatchError(f"expected {sorted(expected)}, got {sorted(results)}")
-    for key, points in expected.items():
+        raise MismatchError(f"expected {list(expected)}, got {list(results)}")
+    for key, values in expected.items():
         got = results[key]
-        if set(points) != set(got) or not all(close(got[t], points[t]) for t in points):
-            raise MismatchError(f"{key.decode()}: expected {points}, got {got}")
+        if set(values) != set(got) or not all(close(got[t], values[t]) for t in values):
+            raise MismatchError(f"{key.decode()}: expected {values}, got {got}")
 
 
 def check_notes(command: script.Eval, notes: dict[tuple[str, str], None]) -> None:
     """Raises `MismatchError` where warnings and infos are not as expected."""
-    given = {severity for severity, _ in notes}
     for severity in command.silent:
-        if severity in given:
+        if any(own == severity for own, _ in notes):
             raise MismatchError(f"unexpected {severity}: {list(notes)}")
-    for severity, detail in command.notes:
+    for severity in {severity for severity, _ in command.notes}:
         texts = [text for own, text in notes if own == severity]
-        kind, _, wanted = _POSITION.sub("", _PREFIX.sub("", detail)).partition(":")
-        if kind == "msg" and not any(wanted.strip() in text for text in texts):
-            raise MismatchError(f"expected {severity} {wanted.strip()!r}, got {texts}")
-        if kind == "regex" and not any(re.search(wanted.strip(), text) for text in texts):
-            raise MismatchError(f"expected {severity} matching {wanted.strip()!r}, got {texts}")
-        if not texts:
-            raise MismatchError(f"expected {severity}, got none")
+        wanted = [detail for own, detail in command.notes if own == severity]
+        unmet = [detail for detail in wanted if not any(says(detail, text) for text in texts)]
+        surplus = [text for text in texts if not any(says(detail, text) for detail in wanted)]
+        if unmet or surplus:
+            raise MismatchError(f"expected {severity} {wanted}, got {texts}")
+
+
+def says(wanted: str, text: str) -> bool:
+    """Whether a message is the expected one; ours carries no position."""
+    kind, _, pattern = wanted.partition(":")
+    pattern = _POSITION.sub("", _PREFIX.sub("", pattern.strip()))
+    if kind == "msg":
+        return pattern == text.strip()
+    return kind == "" or re.search(pattern, text) is not None
 
 
 def close(a: float, b: float) -> bool:
@@ -213,15 +235,18 @@ def close(a: float, b: float) -> bool:
     return a == b or abs(a - b) <= _TOLERANCE * max(abs(a), abs(b))
 
 
-def run_file(path: Path, reasons: Counter[str], failures: list[str]) -> Counter[str]:
+def run_script(name: str, text: str, reasons: Counter[str], failures: list[str]) -> Counter[str]:
     """Run one script; how many evals passed, failed, were skipped."""
     tally: Counter[str] = Counter()
     data = Data()
-    for command in script.read(path.read_text()):
+    for command in script.read(text):
         if isinstance(command, script.Clear):
             data = Data()
         elif isinstance(command, script.Load):
             data.load(command)
+        elif isinstance(command, script.Unreadable):
+            tally["failed"] += 1
+            failures.append(f"{name}:{command.line}: {command.text}\n    not understood: {command.reason}")
         else:
             try:
                 check(command, data)
@@ -229,9 +254,10 @@ def run_file(path: Path, reasons: Counter[str], failures: list[str]) -> Counter[
             except SkipError as skip:
                 tally["skipped"] += 1
                 reasons[str(skip)] += 1
-            except MismatchError as mismatch:
+            except Exception as error:
                 tally["failed"] += 1
-                failures.append(f"{path.name}:{command.line}: {command.expression}\n    {mismatch}")
+                what = str(error) if isinstance(error, MismatchError) else f"{type(error).__name__}: {error}"
+                failures.append(f"{name}:{command.line}: {command.expression}\n    {what}")
     return tally
 
 
@@ -246,7 +272,7 @@ def main(arguments: list[str]) -> int:
     failures: list[str] = []
     total: Counter[str] = Counter()
     for path in paths:
-        tally = run_file(path, reasons, failures)
+        tally = run_script(path.name, path.read_text(), reasons, failures)
         total += tally
         print(f"{path.name}: {_line(tally)}")
     for reason, count in reasons.most_common():

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors import Connector, Decoded, DecodeError, discover, loki_push, remote_write
+from connectors import Connector, Decoded, DecodeError, _remote_write_v2, discover, loki_push, remote_write
 from engine.core import labels
 from engine.core.batching import Samples, count
+from tests.core.builders import flat
 
 T_MS = 1_700_000_000_000
 CONNECTORS = discover()
@@ -27,6 +28,14 @@ def remote_write_body() -> bytes:
     return bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
 
 
+def remote_write_v2_body() -> bytes:
+    made = _remote_write_v2.MESSAGES
+    sample = made["Sample"](value=1.5, timestamp=T_MS)
+    series = made["TimeSeries"](labels_refs=[1, 2, 3, 4], samples=[sample], metadata=b"\x08\x02")
+    request = made["Request"](symbols=["", "__name__", "up", "job", "a"], timeseries=[series, series])
+    return bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
+
+
 def loki_protobuf_body() -> bytes:
     entry = loki_push.MESSAGES["Entry"](timestamp={"seconds": 1_700_000_000, "nanos": 5}, line=b"hello")
     stream = loki_push.MESSAGES["Stream"](labels='{job="a"}', entries=[entry])
@@ -37,7 +46,16 @@ def loki_protobuf_body() -> bytes:
 LOKI_JSON = b'{"streams":[{"stream":{"job":"a"},"values":[["1700000000000000005","hello",{"trace":"1"}]]}]}'
 TEXT_PAGE = b'# TYPE up gauge\nup{job="a"} 1 1700000000000\n'
 EXAMPLES: dict[str, list[tuple[bytes, dict[str, str]]]] = {
-    "remote_write": [(remote_write_body(), {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"})],
+    "remote_write": [
+        (remote_write_body(), {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}),
+        (
+            remote_write_v2_body(),
+            {
+                "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+                "Content-Encoding": "snappy",
+            },
+        ),
+    ],
     "loki_push": [
         (LOKI_JSON, {"Content-Type": "application/json"}),
         (gzip.compress(LOKI_JSON), {"Content-Type": "application/json", "Content-Encoding": "gzip"}),
@@ -71,8 +89,9 @@ def check(decoded: Decoded) -> None:
     """Events are well formed: canonical labels, columns of one length, entries oldest first."""
     events = decoded.events
     if isinstance(events, Samples):
-        assert len(events.series) == len(events.t_ms) == len(events.values)
-        raws = events.series
+        assert len(events.series) == len(events.t_ms)
+        raws = [labels for labels, _ in flat(events.series, events.t_ms.tolist())]
+        assert len(raws) == len(events.values)
     else:
         raws = [stream.labels for stream in events]
         for stream in events:

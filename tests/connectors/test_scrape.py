@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from connectors import DecodeError
-from connectors.scrape import Page, report
+from connectors._relabel import Step
+from connectors.scrape import Page, PageOptions, Seen, ending, report
 from engine.core import labels
 from engine.core.batching import Samples
 from engine.core.window import STALE_BITS
@@ -84,10 +85,46 @@ def test_openmetrics_is_read_with_times_in_seconds():
     assert parse(page, OPENMETRICS) == {"a_total,b=c": (AT_MS + 500, 4.0), "g,b=c": (AT_MS, 3.0)}
 
 
-@pytest.mark.parametrize("page", ["a 1\n", "# EOF\nx", "# TYPE a wrong\n# EOF\n", "a{ 1\n# EOF\n"])
-def test_malformed_openmetrics_fails_the_scrape(page: str):
-    with pytest.raises(DecodeError, match="bad_page"):
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        ("a 1\n", "does not end with # EOF"),
+        ("# EOF\nx", "does not end with # EOF"),
+        ("# EOF\n\n", "does not end with # EOF"),
+        ("a 1\n# EOF\na 1\n# EOF\n", "line 2 of the page"),
+        ("# TYPE a wrong\n# EOF\n", "line 1 of the page"),
+        ("# a comment\n# EOF\n", "line 1 of the page"),
+        ("\n# EOF\n", "line 1 of the page"),
+        ("a{ 1\n# EOF\n", "line 1 of the page"),
+        ("a 1 2 3\n# EOF\n", "line 1 of the page"),
+        ("a 1 # exemplar\n# EOF\n", "line 1 of the page"),
+    ],
+)
+def test_malformed_openmetrics_fails_the_scrape(page: str, reason: str):
+    with pytest.raises(DecodeError, match=reason):
         parse(page, OPENMETRICS)
+
+
+@pytest.mark.parametrize(
+    ("line", "series", "value"),
+    [
+        (
+            "# TYPE a_seconds counter\n# UNIT a_seconds seconds\n# HELP a_seconds x\na_seconds_total 1",
+            "a_seconds_total",
+            (AT_MS, 1),
+        ),
+        ("a_created 1700000000.25", "a_created", (AT_MS, 1_700_000_000.25)),
+        ("a 1 1700000000", "a", (AT_MS, 1)),
+        ("a 1 1700000000.123", "a", (AT_MS + 123, 1)),
+        ('a_bucket{le="1"} 7 # {trace_id="x y"} 0.5', "a_bucket,le=1", (AT_MS, 7)),
+        ('a_bucket{le="1"} 7 1700000000.5 # {trace_id="} 9"} 0.5 1700000000.1', "a_bucket,le=1", (AT_MS + 500, 7)),
+        ('a{b="} # {c=\\"d\\"} 3"} 4', 'a,b=} # {c="d"} 3', (AT_MS, 4)),
+        ("a 1 # {} 5", "a", (AT_MS, 1)),
+    ],
+)
+def test_what_openmetrics_adds_is_read(line: str, series: str, value: tuple[int, float]):
+    for _ in range(2):
+        assert parse(f"{line}\n# EOF\n", OPENMETRICS) == {series: value}
 
 
 def test_what_prometheus_client_exposes_is_read_back_whole():
@@ -122,19 +159,72 @@ def test_a_second_page_is_read_from_the_cache_as_the_first_was(lines: list[tuple
 #  up          1        1        0           1
 def test_series_that_disappear_and_targets_that_fail_leave_staleness_markers():
     page = Page(TARGET)
-    tracked: frozenset[bytes] = frozenset()
+    before = Seen()
     seen = []
     for at_ms, text in [(AT_MS, "a 1\nb 1\nc 1 5\n"), (AT_MS + 1, "a 1\n"), (AT_MS + 2, None), (AT_MS + 3, "a 1\n")]:
         parsed = None if text is None else page.parse(text.encode(), TEXT, at_ms)
-        result = report(TARGET, parsed, tracked, at_ms, 0.25)
-        tracked = result.tracked
+        result = report(TARGET, parsed, before, at_ms, 0.25)
+        before = result.seen
         bits = result.samples.values.view(np.uint64) == STALE_BITS
         found = rows(result.samples)
         seen.append({name: "stale" if stale else found[name][1] for name, stale in zip(found, bits, strict=True)})
-    companions = {"scrape_duration_seconds": 0.25}
     assert seen == [
-        {"a": 1, "b": 1, "c": 1, "up": 1, "scrape_samples_scraped": 3} | companions,
-        {"a": 1, "b": "stale", "up": 1, "scrape_samples_scraped": 1} | companions,
-        {"a": "stale", "up": 0, "scrape_samples_scraped": 0} | companions,
-        {"a": 1, "up": 1, "scrape_samples_scraped": 1} | companions,
+        {"a": 1, "b": 1, "c": 1} | companions(up=1, scraped=3, added=3),
+        {"a": 1, "b": "stale"} | companions(up=1, scraped=1, added=0),
+        {"a": "stale"} | companions(up=0, scraped=0, added=0),
+        {"a": 1} | companions(up=1, scraped=1, added=0),
     ]
+
+
+def companions(up: int, scraped: int, added: int, kept: int | None = None) -> dict[str, float]:
+    return {
+        "up": up,
+        "scrape_duration_seconds": 0.25,
+        "scrape_samples_scraped": scraped,
+        "scrape_samples_post_metric_relabeling": scraped if kept is None else kept,
+        "scrape_series_added": added,
+    }
+
+
+def test_a_target_that_is_given_up_ends_with_its_companions():
+    page = Page(TARGET)
+    first = report(TARGET, page.parse(b"a 1\nc 1 5\n", TEXT, AT_MS), Seen(), AT_MS, 0.25)
+    last = ending(TARGET, first.seen, AT_MS + 9)
+    assert set(rows(last)) == {"a", *companions(1, 1, 1)}
+    assert set(last.values.view(np.uint64).tolist()) == {STALE_BITS}
+    assert set(last.t_ms.tolist()) == {AT_MS + 9}
+
+
+def test_honoured_labels_win_over_the_targets_and_an_empty_one_takes_it_away():
+    page = Page({"job": "bridge", "instance": "bridge:8080"}, PageOptions(honor_labels=True))
+    found = page.parse(b'a{job="x"} 1\nb{instance=""} 1\nc 1\n', TEXT, AT_MS)
+    assert [labels.decode(raw) for raw in found.samples.series] == [
+        {"__name__": "a", "job": "x", "instance": "bridge:8080"},
+        {"__name__": "b", "job": "bridge"},
+        {"__name__": "c", "job": "bridge", "instance": "bridge:8080"},
+    ]
+
+
+def test_times_that_are_not_honoured_are_the_scrapes_and_their_series_are_watched():
+    found = Page(TARGET, PageOptions(honor_timestamps=False)).parse(b"a 1 5\n", TEXT, AT_MS)
+    assert rows(found.samples) == {"a": (AT_MS, 1)}
+    assert len(found.tracked) == 1
+
+
+def test_relabelling_drops_and_renames_series_and_the_companions_count_both():
+    drop, rename = Step("drop", ["__name__"], regex="b"), Step(target_label="x", replacement="y")
+    page = Page(TARGET, PageOptions(metric_relabel=[drop, Step("labeldrop", regex="secret"), rename]))
+    seen = Seen()
+    for added in (1, 0):
+        found = page.parse(b'a{secret="s"} 1\nb 1\n', TEXT, AT_MS)
+        result = report(TARGET, found, seen, AT_MS, 0.25)
+        seen = result.seen
+        values = {name: value for name, (_, value) in rows(result.samples).items()}
+        assert values == {"a,x=y": 1} | companions(up=1, scraped=2, added=added, kept=1)
+
+
+def test_a_page_over_its_limit_fails_as_a_whole_counted_after_relabelling():
+    options = PageOptions(sample_limit=1, metric_relabel=[Step("drop", ["__name__"], regex="b")])
+    assert len(Page(TARGET, options).parse(b"a 1\nb 1\n", TEXT, AT_MS).samples) == 1
+    with pytest.raises(DecodeError, match="sample_limit"):
+        Page(TARGET, options).parse(b"a 1\nc 1\n", TEXT, AT_MS)

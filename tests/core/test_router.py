@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+from msgspec import Raw
+
+from engine.core.blocks import Runs
+from engine.core.messages import MetricBatch
 from engine.core.router import Router, by_shard, shard_of
-from tests.core.builders import batch, groups
+from tests.core.builders import batch, groups, label_bytes
 
 TWO = groups("groups: [{name: g1, rules: [{alert: A, expr: 'x > 1'}]}]", "one.yml") + groups(
     "groups: [{name: g2, rules: [{alert: B, expr: 'y{job=\"a\"} > 1'}]}]", "two.yml"
@@ -41,3 +46,16 @@ def test_special_values_follow_their_sample():
 
 def test_a_metric_batch_does_not_reach_shards_that_only_read_logs():
     assert Router([], 8).route(batch("s", 1, 5, [("x", 1, 1.0)])) == []
+
+
+def test_what_no_shard_wants_is_counted_also_where_a_block_passes_whole():
+    runs, router = Runs(), Router(TWO, 64)
+    times = np.zeros(4, np.int64)
+    series = [label_bytes(f"x{{i={i}}}") for i in range(3)] + [label_bytes("z{i=1}")]
+    for _ in range(2):
+        entries, ends = runs.pack(series, times)
+    batch_of_blocks = MetricBatch("s", 1, 1, 5, 0, list(map(Raw, entries)), times[ends - 1].tolist(), [1.0] * 4)
+    router.route(batch_of_blocks)
+    assert router.unwanted == 1
+    router.route(batch("s", 2, 5, [("z", 1, 1.0), ("x", 1, 1.0)]))
+    assert router.unwanted == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -14,7 +14,7 @@ from engine.core.sources import SourceClock, SourceTiming, Stamp
 from engine.core.window import STALE
 
 TIMING = SourceTiming(lateness_ms=100, idle_after_ms=10_000, max_ahead_ms=600_000)
-SERIES = Raw(b'{"__name__":"up"}')
+SERIES = b'{"__name__":"up"}'
 NOW = 1_700_000_000_000
 
 
@@ -42,7 +42,7 @@ def test_a_batch_names_its_source_and_is_numbered_from_one():
     source = clock()
     first, second = send(source, NOW, NOW), send(source, NOW, NOW)
     (batch,) = first.batches
-    assert batch == MetricBatch("source", 7, 1, NOW - 100, NOW, [SERIES], [NOW], [1.0])
+    assert batch == MetricBatch("source", 7, 1, NOW - 100, NOW, [Raw(SERIES)], [NOW], [1.0])
     assert second.batches[0].seq == 2
 
 
@@ -217,16 +217,16 @@ def test_a_line_that_no_message_could_hold_once_escaped_is_refused():
 
 
 def test_a_label_set_over_64_kib_is_refused_and_counted():
-    huge = Raw(b'{"a":"' + b"x" * 65_536 + b'"}')
+    huge = b'{"a":"' + b"x" * 65_536 + b'"}'
     stamp = clock().stamp(Samples([huge, SERIES], np.full(2, NOW), np.ones(2)), NOW)
     assert (stamp.dropped, stamp.accepted) == ({"labels_too_long": 1}, 1)
-    stamp = clock("logs").stamp([LogStream(huge, [LogEntry(NOW * 1_000_000, "x")])], NOW)
+    stamp = clock("logs").stamp([LogStream(Raw(huge), [LogEntry(NOW * 1_000_000, "x")])], NOW)
     assert (stamp.dropped, stamp.batches) == ({"labels_too_long": 1}, ())
 
 
 @given(st.lists(st.integers(10, 3_000), max_size=300), st.integers(1, 40), st.integers(3_500, 20_000))
 def test_pieces_of_samples_fit_and_lose_nothing(sizes: list[int], max_events: int, max_bytes: int):
-    given_samples = Samples([Raw(b"x" * size) for size in sizes], np.arange(len(sizes)), np.ones(len(sizes)))
+    given_samples = Samples([b"x" * size for size in sizes], np.arange(len(sizes)), np.ones(len(sizes)))
     pieces = list(split_samples(given_samples, label_sizes(given_samples), max_events, max_bytes))
     assert [t for piece in pieces for t in piece.t_ms.tolist()] == list(range(len(sizes)))
     assert all(0 < len(piece) <= max_events for piece in pieces)
@@ -254,7 +254,7 @@ def test_pieces_of_streams_fit_and_lose_nothing(streams: list[list[str]], max_ev
 
 
 def test_the_largest_batches_stay_below_900_kilobytes():
-    label = Raw(b'{"a":"' + b"x" * 1_000 + b'"}')
+    label = b'{"a":"' + b"x" * 1_000 + b'"}'
     many = Samples([label] * 20_000, np.full(20_000, NOW), np.full(20_000, -1.2345678901234567e-300))
     messages = [encode(batch) for batch in clock().stamp(many, NOW).batches]
     messages += [
@@ -311,3 +311,62 @@ def test_whatever_happens_the_promises_hold(steps: list[Step], lateness_ms: int,
         beat = source.heartbeat(now_ms)
         if beat is not None:
             check(beat)
+
+
+SHARDED = SourceTiming(lateness_ms=100, idle_after_ms=60_000, settle_ms=1_000)
+
+
+#  wall clock   0      200     900     1200    1999    2000
+#  shard 1      -5000  -3000   0
+#  shard 2                     -5050           -2000
+#  watermark           -5100                           -2100 and on
+def test_after_a_start_a_shard_that_still_pauses_is_waited_for():
+    source = SourceClock("source", "metrics", NOW, SHARDED)
+    for at_ms, t_ms in [(0, -5_000), (200, -3_000), (900, -5_050), (900, 0), (1_200, -2_000)]:
+        assert send(source, NOW + at_ms, NOW + t_ms).dropped == {}
+    assert source.watermark_ms == NOW - 5_100
+    beat = source.heartbeat(NOW + 2_000)  # the second shard was last heard of, and behind, at 1200
+    assert beat is not None
+    assert beat.watermark_ms == NOW - 2_100
+
+
+def test_a_sender_that_is_never_on_time_moves_the_watermark_all_the_same():
+    source = SourceClock("source", "metrics", NOW, SHARDED)
+    for at_ms in range(0, 10_000, 500):
+        send(source, NOW + at_ms, NOW + at_ms - 30_000)  # its clock is half a minute behind
+    assert source.watermark_ms == NOW + 9_500 - 30_000 - 1_000 + 500 - 100
+
+
+def test_a_request_that_was_turned_away_is_waited_for():
+    source = SourceClock("source", "metrics", NOW - 60_000, SHARDED)
+    send(source, NOW, NOW)
+    source.refused(samples(NOW + 10, NOW + 20), NOW + 30)
+    send(source, NOW + 20_000, NOW + 20_000)
+    assert send(source, NOW + 21_000, NOW + 21_000).batches[0].watermark_ms == NOW + 10
+    assert send(source, NOW + 22_000, NOW + 10, NOW + 20).dropped == {}
+    source.heartbeat(NOW + 23_000)
+    assert source.watermark_ms == NOW + 21_001
+
+
+@settings(deadline=None)
+@given(st.data(), st.integers(1, 4))
+def test_shards_that_pause_no_longer_than_settle_ms_lose_nothing_after_an_outage(data: st.DataObject, shards: int):
+    outage_ms = data.draw(st.integers(0, 30_000))
+    sends: list[tuple[int, int, list[int]]] = []
+    for shard in range(shards):
+        pending = list(range(-outage_ms, 3_000, 250))
+        at_ms = data.draw(st.integers(0, 900))
+        while pending:
+            ready = max(1, sum(t_ms <= at_ms for t_ms in pending))
+            size = min(ready, data.draw(st.integers(1, 40)))
+            at_ms = max(at_ms, pending[size - 1])
+            sends.append((at_ms, shard, pending[:size]))
+            pending = pending[size:]
+            oldest_wait = max(0, pending[0] + 99 - at_ms) if pending else 0  # on time: within the lateness
+            at_ms += data.draw(st.integers(0, 900 if oldest_wait == 0 else min(900, oldest_wait)))
+    source = SourceClock("source", "metrics", NOW, SHARDED)
+    dropped = 0
+    for at_ms, _, times in sorted(sends):
+        source.heartbeat(NOW + at_ms)
+        dropped += sum(send(source, NOW + at_ms, *(NOW + t_ms for t_ms in times)).dropped.values())
+    assert dropped == 0

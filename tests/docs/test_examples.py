@@ -15,20 +15,35 @@ import yaml
 from typer.testing import CliRunner
 
 from connectors import Connector, discover
+from connectors._alertmanager import PATH as ALERTS_PATH
+from connectors._targets import read_groups
 from engine.actions import Action, load_actions
 from engine.cli.app import app
 from engine.core.expression import ExpressionError
 from engine.core.rules import RuleGroup, parse_rules
+from engine.edge.query_api import API_VERSION, QueryApi
+from engine.edge.rules_api import RulesApi
 from engine.edge.settings_load import load as load_settings
 from engine.languages import LANGUAGES
 from engine.response.runbook import load_runbooks
 from engine.response.runbooktest import run_all
 from engine.response.steps import Runbook
 from engine.ruletest import read_tests, run_tests
-from tests.docs.pages import Piece, fences, table
+from tests.docs.pages import PROJECT, Piece, codes, fences, table
 
 RULES = {"rules-promql": "promql", "rules-logql": "logql"}
-KINDS = (*RULES, "rule-tests", "runbooks", "runbook-tests", "settings", "prometheus", "promtail")
+KINDS = (
+    *RULES,
+    "rule-tests",
+    "runbooks",
+    "runbook-tests",
+    "settings",
+    "prometheus",
+    "promtail",
+    "grafana",
+    "file-sd",
+    "alerting",
+)
 
 
 def _blocks(kind: str) -> pytest.MarkDecorator:
@@ -122,10 +137,38 @@ def test_the_remote_write_address_is_one_we_serve(block: Piece) -> None:
     assert urlsplit(target["url"]).path == _path("remote_write")
 
 
+@_blocks("file-sd")
+def test_target_files_are_read(block: Piece) -> None:
+    groups = read_groups(block.text, str(block))
+    assert all(group.targets and group.labels for group in groups)
+
+
+@_blocks("alerting")
+def test_prometheus_sends_alerts_where_we_take_them(block: Piece) -> None:
+    (manager,) = yaml.safe_load(block.text)["alerting"]["alertmanagers"]
+    prefix, version = manager.get("path_prefix", ""), manager.get("api_version", "v2")
+    assert f"{prefix}/api/{version}/alerts" == ALERTS_PATH
+
+
 @_blocks("promtail")
 def test_the_push_address_is_one_we_serve(block: Piece) -> None:
     clients = yaml.safe_load(block.text)["clients"]
     assert {urlsplit(client["url"]).path for client in clients} == {_path("loki_push")}
+
+
+@_blocks("grafana")
+def test_the_data_source_is_the_deployments_and_asks_for_the_api_that_is_served(block: Piece) -> None:
+    (source,) = yaml.safe_load(block.text)["datasources"]
+    provisioned = yaml.safe_load((PROJECT / "deploy/grafana/provisioning/datasources/sentinel.yml").read_text())
+    (own,) = [one for one in provisioned["datasources"] if one["uid"] == source["uid"]]
+    assert {key: own[key] for key in source} == source
+    assert source["jsonData"]["prometheusVersion"] == API_VERSION
+
+
+def test_the_table_of_query_paths_is_what_is_served() -> None:
+    shown = {code for row in table("docs/query.md", "What is served") for code in codes(row[0])}
+    routes = [*QueryApi({}, lambda: 0).routes(), *RulesApi({}, {}).routes()]
+    assert shown == {route.path.replace("{name}", "NAME") for route in routes}
 
 
 def test_the_alloy_snippets_push_to_an_address_we_serve() -> None:

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from connectors import discover
 from engine.actions import load_actions
 from engine.edge.publisher import ConnectorMetrics
-from engine.edge.settings import LokiPush, RemoteWrite, Settings
+from engine.edge.settings import Settings
+from engine.edge.settings_sources import LokiPush, RemoteWrite
 from engine.edge.telemetry import Telemetry
 from engine.response.guardrails import CHECKS
 from tests.docs.pages import PROJECT, Piece, codes, inline_code, pages, source_text, table

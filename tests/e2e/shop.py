@@ -100,7 +100,7 @@ def tree(state_dir: Path, database_url: str, shop_url: str, kafka_url: str = "")
         "http": {"listen": "127.0.0.1:0"},
         "connectors": {
             "loki_push": {"idle_after_ms": 300},
-            "remote_write": {"lateness_ms": 0, "idle_after_ms": 300},
+            "remote_write": {"lateness_ms": 0, "idle_after_ms": 300, "settle_ms": 0},
         },
         "rules": {"paths": [str(write_rules(state_dir / "rules"))]},
         "responder": {"overrides": [{"action": "http.request", "mode": "auto"}]},

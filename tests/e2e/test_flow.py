@@ -100,7 +100,7 @@ async def test_a_metric_alert_without_a_runbook_is_shown_and_opens_nothing(world
         ("", 400),
         ("sum(", 400),
         ("process_start_time_seconds", 422),  # no rule reads it
-        ('queue_depth{job="shop"}[5m]', 400),
+        ('queue_depth{job="shop"}[10m]', 422),  # further back than it is kept
     ],
 )
 async def test_a_query_that_cannot_be_answered_is_refused(world: World, query: str, status: int) -> None:

@@ -7,16 +7,18 @@ import gzip
 from collections.abc import AsyncIterator, Callable
 
 import aiohttp
+import cramjam
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
 from connectors import Connector, DecodeError
-from engine.core.messages import Batch, LogBatch, decode_batch
+from engine.core.messages import Batch, LogBatch, MetricBatch, decode_batch
 from engine.core.sources import SourceTiming
 from engine.edge.publisher import ConnectorMetrics, Publisher, PublisherLimits
 from engine.edge.receivers import Receivers
+from tests.connectors import test_remote_write_v2 as v2
 from tests.connectors.test_contract import LOKI_JSON, T_MS, loki_protobuf_body, remote_write_body
 
 JSON = {"Content-Type": "application/json", "X-Scope-OrgID": "team", "User-Agent": "agent"}
@@ -53,6 +55,9 @@ class Log:
         batches = [batch for batch in self.batches if isinstance(batch, LogBatch)]
         return [entry.line for batch in batches for stream in batch.streams for entry in stream.entries]
 
+    def times(self) -> list[int]:
+        return [t_ms for batch in self.batches if isinstance(batch, MetricBatch) for t_ms in batch.t_ms]
+
 
 class Site:
     """A running receiver: its log, publisher, counters, clock and address."""
@@ -75,6 +80,11 @@ class Site:
     ) -> tuple[int, str]:
         async with self.session.post(self.server.make_url(path), data=body, headers=headers or JSON) as response:
             self.retry_after = response.headers.get("Retry-After")
+            self.written = {
+                name.removeprefix("X-Prometheus-Remote-Write-"): value
+                for name, value in response.headers.items()
+                if name.startswith("X-Prometheus-Remote-Write-")
+            }
             return response.status, await response.text()
 
     def counter(self, name: str, **labels: str) -> float | None:
@@ -236,6 +246,26 @@ async def test_late_lines_are_counted_and_answered_with_success(start: Start):
     await site.publisher.heartbeat_once()
     assert (await site.post(body=push("old", T_MS - 1)))[0] == 204
     assert site.counter("sentinel_dropped_total", stage="connector", reason="late") == 1
+
+
+#  watermark              T    (two samples of one request lie before it)
+#  first request          x
+#  second request   x x   x x
+async def test_late_samples_are_told_to_remote_write_and_the_good_ones_kept(start: Start):
+    site = await start()
+    up = v2.Series(v2.UP, [(1.0, T_MS)])
+    body = bytes(cramjam.snappy.compress_raw(v2.request(up)))
+    assert await site.post("/api/v1/write?source=p", body, v2.HEADERS) == (204, "")
+    assert site.written == {"Samples-Written": "1", "Histograms-Written": "0", "Exemplars-Written": "0"}
+    site.now_ms += 10_000  # so long other shards of the sender are waited for
+    await site.publisher.heartbeat_once()
+    times = [T_MS - 2, T_MS - 1, T_MS + 1, T_MS + 2]
+    body = bytes(cramjam.snappy.compress_raw(v2.request(v2.Series(v2.UP, [(1.0, t_ms) for t_ms in times]))))
+    status, text = await site.post("/api/v1/write?source=p", body, v2.HEADERS)
+    assert (status, text) == (400, "partial_write: 2 samples were written, 2 were not (late: 2)\n")
+    assert site.written["Samples-Written"] == "2"
+    assert site.counter("sentinel_dropped_total", stage="connector", reason="late") == 2
+    assert site.log.times() == [T_MS, T_MS + 1, T_MS + 2]
 
 
 async def test_a_heartbeat_tells_how_far_a_quiet_source_is(start: Start):

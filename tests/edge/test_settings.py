@@ -120,11 +120,11 @@ def test_every_mistake_of_a_file_is_reported_at_once_at_its_line_and_column(writ
         "sentinel.yml:4:13: error: kafka.security: protocol SASL_SSL needs sasl_username and sasl_password",
         "sentinel.yml:6:11: error: http.listen: must be host:port, such as 127.0.0.1:9560 (port 0 takes a free one)",
         "sentinel.yml:9:21: error: connectors.scrape.0.url: must be a URL that starts with http:// or https://",
-        "sentinel.yml:10:7: error: 'connectors.scrape.1.url' is missing",
+        "sentinel.yml:10:7: error: connectors.scrape.1: give url, static_configs or file_sd_configs",
         "sentinel.yml:13:33: error: unknown key 'executor.hosts.openclaw.tokn'; did you mean 'token'?",
         "env SENTINEL_LOG__LEVEL: log.level: input should be 'debug', 'info', 'warning' or 'error'",
         "env SENTINEL_FOO: unknown key 'foo'; known here: state_dir, instance, log, kafka, database, http, connectors, "
-        "rules, responder, executor",
+        "rules, responder, executor, sinks",
     ]
 
 

@@ -27,9 +27,11 @@ def windows_for(expression: PromQLExpression, data: str, step_ms: int = MINUTE_M
     return windows
 
 
-def evaluate(text: str, data: str = "", at_ms: int = 0, step_ms: int = MINUTE_MS) -> dict[str, float] | float:
+def evaluate(
+    text: str, data: str = "", at_ms: int = 0, step_ms: int = MINUTE_MS, *, delayed_names: bool = False
+) -> dict[str, float] | float:
     """The value of an expression as a rule sees it: a number, or numbers by label set, in order."""
-    expression = compile_promql(text)
+    expression = compile_promql(text, delayed_names=delayed_names)
     vector = expression.evaluate(windows_for(expression, data, step_ms), at_ms)
     if vector.is_scalar:
         return float(vector.values[0])

@@ -76,6 +76,12 @@ def test_dropping_the_name_must_not_make_two_series_equal() -> None:
         evaluate('rate({__name__=~"a|b"}[5m])', "a 0+1x5\nb 0+1x5", at_ms=5 * MINUTE_MS)
 
 
+def test_losses_of_a_counter_are_added_one_after_the_other() -> None:
+    # -0.365 + 0.243... + 0.1216... is a little above zero; with the two losses added first it would be zero
+    falling = "c_total _ _ 0.243333333333 0.121666666667 0 -0.121666666667"
+    assert evaluate("increase(c_total[5m]) > 0", falling, at_ms=5 * MINUTE_MS)
+
+
 @pytest.mark.parametrize("q", [0.0, 0.3, 0.5, 0.99, 1.0])
 def test_histogram_quantile_interpolates_within_the_bucket(q: float) -> None:
     data = 'h_bucket{le="1"} 50\nh_bucket{le="2"} 100\nh_bucket{le="+Inf"} 100'

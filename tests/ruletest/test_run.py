@@ -106,7 +106,10 @@ def test_without_eager_evaluation_a_spike_between_two_evaluations_waits_for_the_
             "exp_annotations: {summary: a is down}}]}",
             ['-{alertname="Down", job="a", severity="mild"}', '+{alertname="Down", job="a", severity="critical"}'],
         ),
-        ("alert_rule_test {eval_time: 5m, alertname: Dwon}", ["no rule file has an alert 'Dwon'"]),
+        (
+            "alert_rule_test {eval_time: 5m, alertname: Dwon, exp_alerts: [{}]}",
+            ["no rule file has an alert 'Dwon'", '-{alertname="Dwon"}'],
+        ),
         (
             "alert_rule_test {eval_time: 2m, alertname: Spike, exp_alerts: [{exp_labels: {user: mallory}, "
             "exp_lines: [other]}]}",

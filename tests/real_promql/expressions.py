@@ -1,0 +1,215 @@
+"""Seeded random PromQL expressions that are well typed.
+
+Evaluation times are 25 s past a minute; ranges and offsets are whole minutes, so that no step of a subquery falls on
+the edge of its range (see `series`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from tests.real_promql.series import START_MS
+
+LABELS = ("job", "instance", "zone", "le")
+COUNTERS = ("c_total", "d_total", "lat_bucket", "lat_count")
+GAUGES = ("g", "h", "per_job", "one")
+RANGES = ("1m", "2m", "5m", "11m")
+OFFSETS = ("1m", "3m", "-2m")
+STEPS = ("", "37s3ms", "13s7ms")
+NUMBERS = ("0", "1", "2.5", "-3", "0.5", "1e3", "NaN", "Inf", "-Inf", "0x1F", "time()", "pi()", "40", "7")
+OVER_TIME = ("avg", "count", "last", "max", "min", "present", "stddev", "stdvar", "sum")
+OF_RANGE = ("changes", "delta", "deriv", "idelta", "resets")
+OF_COUNTER = ("rate", "increase", "irate")
+OF_VALUE = (
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cosh", "deg", "exp", "floor", "ln", "log10",
+    "log2", "rad", "sgn", "sinh", "sqrt", "tanh", "timestamp", "sort", "sort_desc",
+)  # fmt: skip
+OF_DATE = ("day_of_month", "day_of_week", "day_of_year", "days_in_month", "hour", "minute", "month", "year")
+AGGREGATIONS = ("stddev", "stdvar", "avg", "count", "group", "max", "min", "sum")
+ARITHMETIC = ("+", "-", "*", "/", "%", "^", "atan2")
+COMPARISONS = ("==", "!=", ">", "<", ">=", "<=")
+
+
+class Generator:
+    """Draws expressions; with `newest`, also of what came with Prometheus 3.
+
+    Left out is what a version gets wrong: Prometheus 2 keeps the name in `atan2` with a scalar, has no spread for a
+    single NaN, and near zero, where a subquery may be, extrapolates counters differently; Prometheus 3.5 may mix up
+    series in `info()` over several steps, and the marks of names that go late (`delayed_names`) where groups are formed
+    by name. Values of which only noise would be compared are kept out, too.
+    """
+
+    def __init__(self, seed: int, *, newest: bool, delayed_names: bool = False) -> None:
+        self.rng = Random(seed)
+        self.newest = newest
+        self.numbers = (*NUMBERS, "5m", "1_000") if newest else NUMBERS
+        self.arithmetic = ARITHMETIC if newest else ARITHMETIC[:-1]
+        self.aggregations = AGGREGATIONS if newest else AGGREGATIONS[2:]
+        self.by_name = () if delayed_names else (" by (__name__, job)",)
+        self.in_subquery = False
+
+    def expression(self, depth: int = 4) -> str:
+        """Mostly a vector, sometimes a scalar."""
+        return self.scalar(depth) if self.rng.random() < 0.1 else self.vector(depth)
+
+    def vector(self, depth: int) -> str:
+        """An instant vector whose tree has at most so many levels."""
+        if depth <= 1:
+            return self.selector()
+        kinds: list[Callable[[int], str]] = [
+            self._aggregation, self._aggregation, self._with_scalar, self._with_vector, self._with_vector,
+            self._of_range, self._of_range, self._of_value, self._of_labels, self._set, self._other, self._choice,
+        ]  # fmt: skip
+        return self.rng.choice([*kinds, self._new] if self.newest else kinds)(depth - 1)
+
+    def scalar(self, depth: int) -> str:
+        """A scalar."""
+        if depth <= 1 or self.rng.random() < 0.5:
+            return self._pick(self.numbers)
+        if self.rng.random() < 0.4:
+            return f"scalar({self.vector(depth - 1)})"
+        operator = self._pick([*self.arithmetic, *(f"{c} bool" for c in COMPARISONS)])
+        return f"({self.scalar(depth - 1)} {operator} {self.scalar(depth - 1)})"
+
+    def selector(self) -> str:
+        """A metric, maybe with matchers, an offset, or at a fixed time."""
+        return f"{self._metric((*GAUGES, *COUNTERS))}{self._shift()}"
+
+    def range(self, depth: int, names: Sequence[str] = GAUGES) -> str:
+        """A range vector: of a metric, or a subquery."""
+        if depth <= 1 or self.rng.random() < 0.6:
+            return f"{self._metric(names)}[{self._pick(RANGES)}]{self._shift()}"
+        outside, self.in_subquery = self.in_subquery, True
+        operand = self.vector(depth - 1)
+        self.in_subquery = outside
+        return f"({operand})[{self._pick(RANGES[1:])}:{self._pick(STEPS)}]{self._shift()}"
+
+    def _pick(self, what: Sequence[str]) -> str:
+        return self.rng.choice(what)
+
+    def _metric(self, names: Sequence[str]) -> str:
+        name, roll = self._pick(names), self.rng.random()
+        if roll < 0.06:
+            return f'{{__name__=~"{name}|{self._pick(names)}"}}'
+        if roll > 0.25:
+            return name
+        value = self._pick(["a", "b", "0", "1", "x", "y"])
+        matchers = [f'="{value}"', f'!="{value}"', f'=~"{value}|.y"', '!~"[ax].*"', '=""']
+        return f"{name}{{{self._pick(LABELS[:3])}{self._pick(matchers)}}}"
+
+    def _shift(self) -> str:
+        roll = self.rng.random()
+        if roll < 0.15:
+            return f" offset {self._pick(OFFSETS)}"
+        if roll < 0.22:
+            at_s = START_MS // 1000 + 60 * self.rng.randrange(5, 25) + 35
+            return self._pick([f" @ {at_s}", " @ start()", " @ end()", f" @ {at_s} offset 1m"])
+        return ""
+
+    def _labels(self) -> str:
+        return ", ".join(self.rng.sample(LABELS, self.rng.randrange(3)))
+
+    def _grouping(self) -> str:
+        return self._pick(["", "", f" by ({self._labels()})", f" without ({self._labels()})", *self.by_name])
+
+    def _operator(self) -> str:
+        return self._pick([*self.arithmetic, *self.arithmetic, *COMPARISONS, *(f"{c} bool" for c in COMPARISONS)])
+
+    def _matching(self) -> str:
+        return self._pick(["", f"{self._pick(['on', 'ignoring'])} ({self._labels()})", "on (job)", "on (job, zone)"])
+
+    def _aggregation(self, depth: int) -> str:
+        return f"{self._pick(self.aggregations)}{self._grouping()} ({self.vector(depth)})"
+
+    def _choice(self, depth: int) -> str:
+        operand, roll = self.vector(depth), self.rng.randrange(3)
+        if roll == 0:
+            return f"quantile{self._grouping()} ({self.scalar(1)}, {operand})"
+        if roll == 1:
+            name = self._pick(["v", "job", "zone"])
+            return f'count_values{self._grouping()} ("{name}", round(clamp({operand}, -1e6, 1e6), 0.25))'
+        # Of equal values either may be chosen, so only how many are chosen is asked for.
+        chosen = f"{self._pick(['topk', 'bottomk'])}{self._grouping()}"
+        return f"count({chosen} ({self._pick(['0', '1', '2', '9', '-1'])}, {operand}))"
+
+    def _with_scalar(self, depth: int) -> str:
+        pair = [self.vector(depth), self.scalar(depth)]
+        if self.rng.random() < 0.4:
+            pair.reverse()
+        return f"({pair[0]} {self._operator()} {pair[1]})"
+
+    def _with_vector(self, depth: int) -> str:
+        matching, group = self._matching(), ""
+        if matching and self.rng.random() < 0.5:
+            group = f" {self._pick(['group_left', 'group_right'])} ({self._pick(['', '', 'zone', 'instance'])})"
+        pair = [
+            self.vector(depth),
+            self._pick([self.vector(depth), f"sum by (job) ({self.vector(max(1, depth - 1))})"]),
+        ]
+        if self.rng.random() < 0.3:
+            pair.reverse()
+        return f"({pair[0]} {self._operator()} {matching}{group} {pair[1]})"
+
+    def _set(self, depth: int) -> str:
+        return f"({self.vector(depth)} {self._pick(['and', 'or', 'unless'])} {self._matching()} {self.vector(depth)})"
+
+    def _of_range(self, depth: int) -> str:
+        roll = self.rng.random()
+        if roll < 0.35:
+            return f"{self._pick(OF_COUNTER)}({self.range(depth if self.newest else 1, COUNTERS)})"
+        if roll < 0.6:
+            return f"{self._pick(OVER_TIME)}_over_time({self.range(depth)})"
+        if roll < 0.8:
+            return f"{self._pick(OF_RANGE)}({self.range(depth)})"
+        ranged = self.range(depth)
+        smoothing = "double_exponential_smoothing" if self.newest else "holt_winters"
+        return self._pick([
+            f"quantile_over_time({self.scalar(1)}, {ranged})", f"predict_linear({ranged}, {self.scalar(1)})",
+            f"absent_over_time({ranged})", f"{smoothing}({ranged}, 0.3, 0.6)",
+        ])  # fmt: skip
+
+    def _of_value(self, depth: int) -> str:
+        operand, roll = self.vector(depth), self.rng.random()
+        if roll < 0.15:
+            # Beyond some years, and for NaN, the parts of a date depend on the processor Prometheus runs on.
+            return f"{self._pick(OF_DATE)}({self._pick(['', f'timestamp({operand})'])})"
+        if roll < 0.3:
+            scalar = self.scalar(depth)
+            return self._pick([
+                f"clamp({operand}, {self.scalar(1)}, {scalar})", f"clamp_min({operand}, {scalar})",
+                f"clamp_max({operand}, {scalar})", f"round({operand}, 0.25)", f"round({operand})",
+            ])  # fmt: skip
+        if roll < 0.4:
+            return f"{self._pick(['cos', 'sin', 'tan'])}(clamp({operand}, -50, 50))"
+        return f"{self._pick(OF_VALUE)}({operand})"
+
+    def _of_labels(self, depth: int) -> str:
+        operand, target = self.vector(depth), self._pick(["job", "new", "zone", "__name__"])
+        source = self._pick([*LABELS, "__name__"])
+        if self.rng.random() < 0.3:
+            return f'label_join({operand}, "{target}", "-", "job", "{source}")'
+        template = self._pick(["$1", "x-$1-$2", "${1}a", "", "$$1", "$x"])
+        pattern = self._pick(["(.*)", "(.)(.*)", "a|x", "(?P<x>[a0]).*", ""])
+        return f'label_replace({operand}, "{target}", "{template}", "{source}", "{pattern}")'
+
+    def _other(self, depth: int) -> str:
+        quantile = self._pick(["0.5", "0.9", "0", "1", "NaN", "2", self.scalar(depth)])
+        rates = ["rate(lat_bucket[2m])", "sum by (job, le) (rate(lat_bucket[5m]))"]
+        buckets = self._pick(["lat_bucket", *rates, self.vector(depth)])
+        return self._pick([
+            f"absent({self.vector(depth)})", f"vector({self.scalar(depth)})", f"-({self.vector(depth)})",
+            f"histogram_quantile({quantile}, {buckets})", f"histogram_quantile({quantile}, {buckets})",
+        ])  # fmt: skip
+
+    def _new(self, depth: int) -> str:
+        operand = self.vector(depth)
+        if not self.in_subquery and self.rng.random() < 0.2:
+            return self._pick([f"info({operand})", f'info({operand}, {{version=~".+"}})'])
+        ratio, upper = self._pick(["0.3", "-0.7", "0.5", "1.5", "0", "-1"]), self._pick(["0.7", "Inf", "2"])
+        when = self._pick(["last", "max", "min"])
+        return self._pick([
+            f"mad_over_time({self._metric(COUNTERS)}[5m])", f"(time() - ts_of_{when}_over_time({self.range(depth)}))",
+            f"limit_ratio{self._grouping()} ({ratio}, {operand})", f"count(limitk{self._grouping()} (2, {operand}))",
+            f'sort_by_label({operand}, "job")', f"histogram_fraction(0.2, {upper}, lat_bucket)",
+        ])  # fmt: skip
