@@ -85,8 +85,25 @@ class LogWindow(Window, Protocol):
 
     def append_lines(
         self, series: Sequence[bytes], t_ns: Times, values: Values, lines: Sequence[str], stream: Labels
-    ) -> None:
-        """Add the lines of one stream that passed the pipeline; all sequences have one length."""
+    ) -> int:
+        """Add the lines of one stream that passed the pipeline; all sequences have one length.
+
+        Returns how many the window has no room for.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedLines:
+    """Lines of a batch that passed a pipeline, in columns: line number `rows[i]` (ascending) counts for `series[i]`."""
+
+    rows: Sequence[int]
+    series: Sequence[bytes]
+    values: Sequence[float]
+
+
+LineMatcher = Callable[[Labels, Sequence[LogEntry]], Sequence[tuple[int, MatchedLines]]]
+"""(stream labels, its lines) -> what passed each of several pipelines (by number), those without any line left out."""
+Extract = Callable[[Labels, LogEntry], tuple[bytes, float] | None]
 
 
 @dataclass(frozen=True)
@@ -100,7 +117,8 @@ class Selector:
 
     For logs, `extract(stream labels, entry)` runs the pipeline on one line of a stream that `matches`: None if the
     line is filtered out, else the canonical label bytes of the result series and its value (1.0 where lines are
-    counted). The raw line is then kept as evidence by the window (`LogWindow.append_lines`).
+    counted). The raw line is then kept as evidence by the window (`LogWindow.append_lines`). `join` makes one matcher
+    of the `extract` of several selectors, for speed: it must find what each of them finds alone.
     """
 
     kind: Literal["metrics", "logs"]
@@ -108,8 +126,9 @@ class Selector:
     matches: MatcherSet
     reach_ms: int
     make_window: Callable[[], Window]
-    extract: Callable[[Labels, LogEntry], tuple[bytes, float] | None] | None = None
+    extract: Extract | None = None
     range_ms: int = 0
+    join: Callable[[Sequence[Extract]], LineMatcher] | None = None
 
 
 class Expression(Protocol):

@@ -50,7 +50,7 @@ class MetricBatch(Struct, frozen=True, tag="metrics", tag_field="kind"):
             raise ValueError(f"columns of {len(self.series)}, {len(self.t_ms)} and {len(self.values)} entries")
 
 
-class LogEntry(Struct, frozen=True, array_like=True):
+class LogEntry(Struct, frozen=True, array_like=True, gc=False):
     """One log line of a stream: [time, line] or [time, line, structured metadata]."""
 
     t_ns: int
@@ -58,7 +58,7 @@ class LogEntry(Struct, frozen=True, array_like=True):
     metadata: dict[str, str] = {}
 
 
-class LogStream(Struct, frozen=True):
+class LogStream(Struct, frozen=True, gc=False):
     """Lines that share one stream label set, oldest first."""
 
     labels: Raw
@@ -93,7 +93,7 @@ class RuleInput(Struct, frozen=True):
 AlertState = Literal["inactive", "pending", "firing", "resolved"]
 
 
-class EvidenceLine(Struct, frozen=True):
+class EvidenceLine(Struct, frozen=True, gc=False):
     """A log line that counted towards an alert."""
 
     t_ns: int

@@ -12,12 +12,8 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-from msgspec import Raw
-
-from engine.core import labels as label_sets
 from engine.core.alert import ActiveAlert, removed
-from engine.core.expression import LogWindow, Selector, Times
+from engine.core.expression import Selector
 from engine.core.group import (
     FOREVER,
     NEVER,
@@ -27,11 +23,10 @@ from engine.core.group import (
     RuleFailure,
     SourceMark,
     StepConfig,
-    times_ms,
 )
 from engine.core.intake import Columns, MetricIntake
-from engine.core.labels import Labels
-from engine.core.messages import Batch, LogBatch, LogEntry, MetricBatch, RuleInput, Transition
+from engine.core.lines import LineIntake
+from engine.core.messages import Batch, MetricBatch, RuleInput, Transition
 from engine.core.query import answer
 from engine.core.recording import connect, in_order
 from engine.core.rules import RuleGroup
@@ -83,9 +78,8 @@ class Shard:
         self._marks: dict[str, SourceMark] = {}
         self._kinds: dict[str, str] = {}
         self._seen: dict[str, tuple[int, int]] = {}
-        self._log_selectors = self._selectors("logs")
         self._intake = MetricIntake(self._selectors("metrics"))
-        self._stream_cache: dict[bytes, tuple[Labels, tuple[int, ...]]] = {}
+        self._lines = LineIntake(self.groups)
 
     def step(self, message: RuleInput, columns: Columns | None = None) -> StepResult:
         """Take one batch: fill the windows, move the watermarks, evaluate what is due.
@@ -102,7 +96,7 @@ class Shard:
         elif isinstance(batch, MetricBatch):
             result.drop("late", self._intake.add(batch))
         else:
-            self._add_logs(batch, result)
+            self._lines.add(batch, result.drop)
         self._note(batch)
         result.transitions += [removed(*orphan, batch.received_ms) for orphan in self._orphans]
         self._orphans.clear()
@@ -178,27 +172,6 @@ class Shard:
                     found.setdefault((position, selector.key), (group, selector))
         return list(found.values())
 
-    def _add_logs(self, batch: LogBatch, result: StepResult) -> None:
-        for stream in batch.streams:
-            labels, wanted = self._match_stream(stream.labels)
-            for index in wanted:
-                group, selector = self._log_selectors[index]
-                from_ns = group.admits_from_ms(batch.source) * 1_000_000
-                timely = [entry for entry in stream.entries if entry.t_ns >= from_ns]
-                result.drop("late", len(stream.entries) - len(timely))
-                group.matched(batch.source, selector.key, _extract(group, selector, labels, timely))
-
-    def _match_stream(self, raw: Raw) -> tuple[Labels, tuple[int, ...]]:
-        key = bytes(raw)
-        known = self._stream_cache.get(key)
-        if known is None:
-            if len(self._stream_cache) >= _CACHE_LIMIT:
-                self._stream_cache.clear()
-            labels = label_sets.decode(key)
-            wanted = tuple(i for i, (_, selector) in enumerate(self._log_selectors) if selector.matches(labels))
-            known = self._stream_cache[key] = (labels, wanted)
-        return known
-
 
 def _orphans(snapshots: Mapping[str, GroupSnapshot], known: Container[str]) -> list[tuple[str, ActiveAlert, int]]:
     """Alerts of groups that are no longer there: group name, alert, and when it was last judged."""
@@ -209,25 +182,3 @@ def _orphans(snapshots: Mapping[str, GroupSnapshot], known: Container[str]) -> l
         for alerts in snapshot.alerts.values()
         for alert in alerts.values()
     ]
-
-
-def _extract(group: Group, selector: Selector, labels: Labels, entries: list[LogEntry]) -> Times:
-    """Run the pipeline over the lines of one stream, fill the window, and say when the lines can be seen whole."""
-    extract = selector.extract
-    if extract is None:
-        raise TypeError(f"log selector {selector.key} has no pipeline")
-    kept = [(found, entry) for entry in entries if (found := extract(labels, entry)) is not None]
-    if not kept:
-        return times_ms([])
-    window = group.windows[selector.key]
-    if not isinstance(window, LogWindow):
-        raise TypeError(f"log selector {selector.key} has a window that takes no lines")
-    t_ns = times_ms([entry.t_ns for _, entry in kept])
-    window.append_lines(
-        [found[0] for found, _ in kept],
-        t_ns,
-        np.asarray([found[1] for found, _ in kept], np.float64),
-        [entry.line for _, entry in kept],
-        labels,
-    )
-    return -(-t_ns // 1_000_000)

@@ -6,6 +6,8 @@ each line, so that grouping moves into the pipeline and the parsers look for not
 
 from __future__ import annotations
 
+import re
+
 from engine.core.expression import Selector
 from engine.core.labels import Matcher, MatcherSet
 from engine.logql import tree as t
@@ -18,15 +20,18 @@ from engine.logql.evaluate import (
     RangeNode,
     SortNode,
     VectorNode,
+    ZeroIsNaN,
 )
-from engine.logql.linefilters import compile_regex
+from engine.logql.joint import join
 from engine.logql.parse import parse
-from engine.logql.pipeline import compile_pipeline
+from engine.logql.pipeline import Pipeline
 from engine.logql.window import LogWindow
+from engine.vector import relabel
 from engine.vector.aggregations import Aggregation
 from engine.vector.binary import SET_OPERATORS, Binary, Matching
-from engine.vector.values import Node, Number
+from engine.vector.values import Context, Node, Number, scalar_value
 
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COUNTING = {"count_over_time", "bytes_over_time", "bytes_rate"}
 _UNWRAPPED = {
     "sum_over_time",
@@ -47,14 +52,15 @@ _SORTING = {"sort", "sort_desc"}
 
 
 def compile(text: str, *, strict: bool = False) -> LogQLExpression:  # noqa: A001  # the name of the contract
-    """Compile a metric query. `strict` makes lines that fail in the pipeline fail the query, as in Loki.
+    """Compile a metric query; as a rule, or `strict`, as Loki answers queries.
 
-    Raises `ExpressionError`.
+    A strict query fails over lines that fail in its pipeline, and may look ahead (a negative offset). Raises
+    `ExpressionError`.
     """
     tree = parse(text)
     if isinstance(tree, t.LogQuery):
         raise tree.place.refuse("a rule needs a metric query: put this log query into count_over_time(... [5m])")
-    compiler = _Compiler()
+    compiler = _Compiler(strict=strict)
     root = compiler.node(tree)
     return LogQLExpression(
         text, tuple(compiler.selectors.values()), root, tuple(compiler.ranges), strict, compiler.instant_only
@@ -64,7 +70,8 @@ def compile(text: str, *, strict: bool = False) -> LogQLExpression:  # noqa: A00
 class _Compiler:
     """Compiles the tree of one text and gathers its selectors by key."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool) -> None:
+        self._strict = strict
         self.selectors: dict[str, Selector] = {}
         self.ranges: list[LogRange] = []
         self.instant_only = ""
@@ -92,17 +99,20 @@ class _Compiler:
 
     def _selector(self, tree: t.RangeAggregation, grouping: t.Grouping | None) -> LogRange:
         query = tree.range.query
-        matches = _matcher_set(query)
+        matches = matcher_set(query)
         counts_bytes = tree.op in ("bytes_over_time", "bytes_rate")
-        extract = compile_pipeline(query.stages, counts_bytes=counts_bytes, grouping=grouping)
+        extract = Pipeline(query.stages, counts_bytes=counts_bytes, grouping=grouping)
         what = "bytes of " if counts_bytes else ""
         how = "" if grouping is None else f" {'by' if grouping.by else 'without'} ({', '.join(grouping.labels)})"
         key = f"logs {what}{query.text}{how}"
-        range_ms, reach_ms = tree.range.range_ms, tree.range.range_ms + tree.range.offset_ms
+        offset_ms = tree.range.offset_ms
+        if offset_ms < 0 and not self._strict:
+            raise tree.range.place.refuse("a negative offset looks into the future, which has not arrived yet")
+        range_ms, reach_ms = tree.range.range_ms, tree.range.range_ms + max(0, offset_ms)
         known = self.selectors.get(key)
         if known is not None:
             range_ms, reach_ms = max(range_ms, known.range_ms), max(reach_ms, known.reach_ms)
-        self.selectors[key] = Selector("logs", key, matches, reach_ms, LogWindow, extract, range_ms)
+        self.selectors[key] = Selector("logs", key, matches, reach_ms, LogWindow, extract, range_ms, join)
         lines = LogRange(key, tree.range.range_ms, tree.range.offset_ms)
         self.ranges.append(lines)
         return lines
@@ -127,24 +137,36 @@ class _Compiler:
         scalars = isinstance(left, Number), isinstance(right, Number)
         if tree.op in SET_OPERATORS:
             if any(scalars):
-                raise tree.place.refuse(f"{tree.op} joins two vectors, but one side is a number (use vector(...))")
+                leg = "left" if scalars[0] else "right"
+                raise tree.place.refuse(
+                    f"unexpected literal for {leg} leg of logical/set binary operation ({tree.op}): it joins two "
+                    "vectors (use vector(...))"
+                )
             if tree.group:
                 raise tree.place.refuse(f"group_{tree.group} is not allowed with {tree.op}")
         if any(scalars) and (tree.on or tree.labels or tree.group):
             raise tree.place.refuse("on, ignoring and group_... join two vectors, but one side is a number")
         matching = Matching(tuple(sorted(tree.labels)), tree.on, tree.group, tree.include)
+        operand = right if scalars[0] else left if scalars[1] else None
+        if tree.op == "/":
+            right = ZeroIsNaN(right)
         operation = Binary(tree.op, left, right, matching, tree.return_bool)
         if all(scalars):
-            return operation
-        operand = right if scalars[0] else left if scalars[1] else None
+            return Number(scalar_value(operation.evaluate(Context({}, 0, 0, 0))))
         return OrderKept(operation, operand) if isinstance(operand, SortNode | OrderKept) else operation
 
     def _label_replace(self, tree: t.LabelReplace) -> Node:
-        compile_regex(tree.expression, tree.place)
+        try:
+            relabel.pattern(tree.expression)
+        except ValueError as error:
+            raise tree.place.refuse(f"invalid regex in label_replace: error parsing regexp: {error}") from error
+        if not _LABEL.fullmatch(tree.target):
+            raise tree.place.refuse(f"invalid label name in label_replace: {tree.target!r}")
         return LabelReplaceNode(self.node(tree.operand), tree.target, tree.template, tree.source, tree.expression)
 
 
-def _matcher_set(query: t.LogQuery) -> MatcherSet:
+def matcher_set(query: t.LogQuery) -> MatcherSet:
+    """Which streams a query reads. Raises `ExpressionError` if that could be all there are."""
     try:
         matches = MatcherSet(query.matchers)
     except ValueError as error:

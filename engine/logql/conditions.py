@@ -1,19 +1,21 @@
 """Label filters: `| level="error" and took > 10ms`.
 
-A line that already failed in an earlier stage passes number filters (it stays visible); a value that cannot be read as
-a number marks the line with `LabelFilterErr`, and a missing label does not match (Loki: `log/label_filter.go`).
+A value that cannot be read as a number marks the line with `LabelFilterErr`, unless an earlier stage marked it, and the
+line stays; a missing label does not match. Addresses are looked for inside the value, as line filters do, and a line
+that failed before stays whatever its address (Loki: `log/label_filter.go`, `log/ip.go`).
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.core.labels import Matcher
 from engine.logql import tree as t
 from engine.logql import units
 from engine.logql.line import Line, Stage
-from engine.logql.linefilters import compile_regex, inside, parse_range
+from engine.logql.linefilters import holds_address, parse_range
+from engine.logql.regexes import matches_whole
 
 _NUMERIC: dict[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
@@ -44,6 +46,19 @@ def compile_condition(node: t.Condition) -> Stage:
     return _numeric(node)
 
 
+def equal_labels(nodes: Sequence[t.Stage]) -> list[tuple[str, str]]:
+    """The labels that must have one value, which is not empty, for a line to pass some label filters."""
+    found: list[tuple[str, str]] = []
+    waiting = [node.condition for node in nodes if isinstance(node, t.LabelFilter)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, t.Both):
+            waiting += [node.left, node.right] if node.op == "and" else []
+        elif node.kind == "string" and node.op == "=" and node.value:
+            found.append((node.name, str(node.value)))
+    return found
+
+
 def names_in(node: t.Condition) -> set[str]:
     """The labels a condition looks at."""
     if isinstance(node, t.Both):
@@ -58,10 +73,8 @@ def matcher_test(matcher: Matcher, place: t.Place) -> Callable[[str], bool]:
         return lambda found: found == value
     if matcher.op == "!=":
         return lambda found: found != value
-    fullmatch = compile_regex(value, place).fullmatch
-    if matcher.op == "=~":
-        return lambda found: fullmatch(found) is not None
-    return lambda found: fullmatch(found) is None
+    matches = matches_whole(value, place)
+    return matches if matcher.op == "=~" else lambda found: not matches(found)
 
 
 def _string(node: t.Compare) -> Stage:
@@ -70,25 +83,24 @@ def _string(node: t.Compare) -> Stage:
         return lambda line: line.labels.get(name, "") == value
     if node.op == "!=":
         return lambda line: line.labels.get(name, "") != value
-    fullmatch = compile_regex(value, node.place).fullmatch
+    matches = matches_whole(value, node.place)
     if node.op == "=~":
-        return lambda line: fullmatch(line.labels.get(name, "")) is not None
-    return lambda line: fullmatch(line.labels.get(name, "")) is None
+        return lambda line: matches(line.labels.get(name, ""))
+    return lambda line: not matches(line.labels.get(name, ""))
 
 
 def _numeric(node: t.Compare) -> Stage:
     name, wanted, compare, read = node.name, float(node.value), _NUMERIC[node.op], _READERS[node.kind]
 
     def stage(line: Line) -> bool:
-        if line.error:
-            return True
         text = line.labels.get(name)
         if text is None:
             return False
         try:
             return compare(read(text), wanted)
         except ValueError as error:
-            line.fail("LabelFilterErr", str(error))
+            if not line.error:
+                line.fail("LabelFilterErr", str(error))
             return True
 
     return stage
@@ -96,7 +108,7 @@ def _numeric(node: t.Compare) -> Stage:
 
 def _address(node: t.Compare) -> Stage:
     try:
-        wanted = parse_range(str(node.value))
+        holds = holds_address(parse_range(str(node.value)))
     except ValueError as error:
         raise node.place.refuse(str(error)) from error
     name, positive = node.name, node.op == "="
@@ -105,12 +117,6 @@ def _address(node: t.Compare) -> Stage:
         if line.error:
             return True
         text = line.labels.get(name)
-        if text is None:
-            return False
-        try:
-            return inside(text, wanted) == positive
-        except ValueError as error:
-            line.fail("LabelFilterErr", str(error))
-            return True
+        return text is not None and holds(text) == positive
 
     return stage

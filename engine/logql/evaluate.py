@@ -6,6 +6,7 @@ the rows of a slice per series with one numpy call. Semantics: Loki `pkg/logql/r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from engine.core.expression import EvaluationError, Selector, Values, Vector, Wi
 from engine.core.labels import Labels, Matcher
 from engine.core.messages import EvidenceLine
 from engine.core.series import SeriesSet
-from engine.logql.window import LogWindow, Slice
+from engine.logql.window import LogWindow, Slice, Totals
 from engine.vector import numeric, relabel
 from engine.vector.aggregations import REDUCTIONS
 from engine.vector.values import (
@@ -41,6 +42,7 @@ _REDUCED = {
     "stdvar_over_time": "stdvar",
 }
 _PER_SECOND = {"rate", "bytes_rate"}
+_TOTALS = {"count_over_time", "sum_over_time", "bytes_over_time", *_PER_SECOND}
 NS_PER_S = 1_000_000_000
 
 
@@ -55,6 +57,11 @@ class LogRange:
     def bounds(self, at_ms: int) -> tuple[int, int]:
         """The range is `(start, end]`."""
         return at_ms - self.offset_ms - self.range_ms, at_ms - self.offset_ms
+
+    def totals(self, context: Context) -> Totals | None:
+        """The sums of the lines' values in the range, where whole numbers make them exact however they are reached."""
+        window = window_of(context.windows, self.key)
+        return window.totals(*self.bounds(context.at_ms), (self.range_ms, self.offset_ms))
 
     def slice(self, context: Context) -> Slice:
         """The lines of the range."""
@@ -79,6 +86,11 @@ class RangeNode:
 
     def evaluate(self, context: Context) -> Value:
         """An instant vector."""
+        if self.op in _TOTALS:
+            totals = self.lines.totals(context)
+            if totals is not None:
+                divide_by = self.lines.range_ms / 1000 if self.op in _PER_SECOND else 1.0
+                return InstantVector(totals.series, totals.sums / divide_by, totals.present)
         found = self.lines.slice(context)
         count = len(found.series)
         present = np.bincount(found.ids, minlength=count) > 0
@@ -164,6 +176,21 @@ class SortNode:
     def evaluate(self, context: Context) -> Value:
         """The operand's elements in the order of their values, NaN last."""
         return relabel.ordered_by_value(vector_value(self.operand.evaluate(context)), descending=self.descending)
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroIsNaN:
+    """A divisor: in LogQL dividing by zero gives NaN, where PromQL gives an infinity."""
+
+    operand: Node
+
+    def evaluate(self, context: Context) -> Value:
+        """The operand's value, NaN for zero."""
+        value = self.operand.evaluate(context)
+        if isinstance(value, float):
+            return value or math.nan
+        vector = vector_value(value)
+        return vector.with_values(np.where(vector.values == 0, np.nan, vector.values))
 
 
 @dataclass(frozen=True, slots=True)

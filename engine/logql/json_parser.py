@@ -2,8 +2,9 @@
 
 Three ways to the same labels: all fields of a line (nested ones joined by `_`), only the fields a rule asks for, or
 the paths it names. Asking for a few fields is several times faster, because the rest of the line is skipped over
-undecoded; whatever could make the answer differ (a key that stands twice, an escaped key) takes the full way.
-Numbers keep the text they were written in.
+undecoded; whatever could make the answer differ (a key that stands twice, an escaped key) takes the full way. A line
+that is no sound JSON gives the fields before the fault (`json_scan`), and is marked unless these are all that is asked
+for. Numbers keep the text they were written in.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import astuple
 
+from engine.logql import json_scan
 from engine.logql.line import SUFFIX, Line, Stage, label_name
 
 ERROR_KIND = "JSONParserErr"
@@ -25,9 +27,11 @@ PACKED_LINE = "_entry"
 _Pairs = tuple[tuple[str, Any], ...]
 _full = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str, parse_constant=str)
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_any = msgspec.json.Decoder(Raw).decode
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
 _decode_string = msgspec.json.Decoder(str).decode
 _ERRORS = (ValueError, RecursionError)  # msgspec's and json's errors are ValueErrors
+_JSON_STARTS = '"{['
 _PATH = re.compile(r'\.?([A-Za-z_][A-Za-z0-9_]*)|\[(\d+)\]|\["((?:[^"\\]|\\.)*)"\]')
 
 
@@ -35,10 +39,27 @@ def all_fields(line: Line) -> bool:
     """The stage that makes a label of every field."""
     try:
         pairs = _full.decode(line.text)
-        if not isinstance(pairs, tuple):
-            raise ValueError("the line is no JSON object")
+    except _ERRORS:
+        return _tolerant(line, None)
+    if isinstance(pairs, tuple):
         _flatten(line, pairs, "")
-    except _ERRORS as error:
+    else:
+        line.fail(ERROR_KIND, "the line is no JSON object")
+    return True
+
+
+def _tolerant(line: Line, names: Collection[str] | None) -> bool:
+    """The way for lines that are no sound JSON: fields up to the fault, of these names only."""
+    try:
+        for path, value in json_scan.fields(line.text):
+            if "" in path:
+                continue
+            name = "_".join([label_name(path[0]), *map(_inner_name, path[1:])])
+            if names is None or name in names:
+                line.add(name, value)
+                if names is not None and line.has_parsed(names):
+                    return True
+    except ValueError as error:
         line.fail(ERROR_KIND, str(error))
     return True
 
@@ -61,7 +82,10 @@ def _inner_name(key: str) -> str:
 
 
 def some_fields(wanted: Collection[str]) -> Stage:
-    """The stage that makes labels of the fields with these names only, as if the others were not there."""
+    """The stage that makes labels of the fields with these names only, as if the others were not there.
+
+    Once all are found nobody minds what follows in the line.
+    """
     names = {name for label in wanted for name in (label, label.removesuffix(SUFFIX))}
     if all("_" not in name for name in names):
         return _top_level(sorted(names))
@@ -82,16 +106,21 @@ def _top_level(names: Sequence[str]) -> Stage:
             values = astuple(decode(text))
         except msgspec.ValidationError:  # sound JSON, but some field is no string
             return other_types(line)
-        except _ERRORS as error:
-            line.fail(ERROR_KIND, str(error))
-            return True
+        except _ERRORS:
+            return _tolerant(line, names)
         if "\\" in text and "\\u" in text:
             return _filtered(line, names)
+        base, labels = line.base, line.labels
         for (name, key), value in zip(quoted, values, strict=True):
             if value is not None:
                 if text.count(key) > 1:
                     return _filtered(line, names)
-                line.add(name, value)
+                if name in base or name in labels or "\ufffd" in value:
+                    line.add(name, value)
+                else:
+                    labels[name] = value
+            elif key in text:  # null, or null the second time
+                return _filtered(line, names)
         return True
 
     return stage
@@ -109,9 +138,8 @@ def _by_prefix(names: Collection[str]) -> Stage:
         text = line.text
         try:
             found = _decode_object(text)
-        except _ERRORS as error:
-            line.fail(ERROR_KIND, str(error))
-            return True
+        except _ERRORS:
+            return _tolerant(line, names)
         if "\\" in text and "\\u" in text:
             return _filtered(line, names)
         for key, value in found.items():
@@ -137,8 +165,7 @@ def _filtered(line: Line, names: Collection[str]) -> bool:
     whole = Line(line.text, {}, {})
     all_fields(whole)
     if whole.error:
-        line.fail(whole.error, "the line is no JSON object")
-        return True
+        return _tolerant(line, names)
     for name, value in whole.labels.items():
         if name in names:
             line.add(name, value)
@@ -148,18 +175,23 @@ def _filtered(line: Line, names: Collection[str]) -> bool:
 def paths(extractions: Sequence[tuple[str, str]]) -> Stage:
     """The stage of `json label="path", ...`: a path that leads nowhere makes an empty label.
 
-    Raises `ValueError` for a malformed path.
+    An empty line is left as it is. Raises `ValueError` for a malformed path.
     """
     steps = [(label, parse_path(path)) for label, path in extractions]
 
     def stage(line: Line) -> bool:
+        if not line.text:
+            return True
+        if line.text[0] not in _JSON_STARTS:
+            line.fail(ERROR_KIND, "the line is no JSON")
+            return True
+        raw = b"{}"
         try:
-            _decode_object(line.text)
+            raw = bytes(_decode_any(line.text))
         except _ERRORS as error:
             line.fail(ERROR_KIND, str(error))
-            return True
         for label, path in steps:
-            line.add(label, _follow(line.text.encode(), path))
+            line.add(label, _follow(raw, path))
         return True
 
     return stage
@@ -209,6 +241,8 @@ def _scalar(raw: bytes) -> str | None:
 
 def unpack(line: Line) -> bool:
     """The stage of `unpack`: the string fields of a packed line become labels, its `_entry` the line."""
+    if not line.text:
+        return True
     try:
         pairs = json.loads(line.text, object_pairs_hook=tuple)
         if not isinstance(pairs, tuple):

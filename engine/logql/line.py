@@ -7,7 +7,7 @@ first wins (Loki: `LabelsBuilder`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from engine.core.labels import Labels
 
@@ -27,8 +27,9 @@ class Line:
     value = 1.0
     spilled: frozenset[str] = frozenset()
 
-    def __init__(self, text: str, stream: Mapping[str, str], metadata: Mapping[str, str]) -> None:
+    def __init__(self, text: str, stream: Mapping[str, str], metadata: Mapping[str, str], t_ns: int = 0) -> None:
         self.text = text
+        self.t_ns = t_ns
         self.labels: Labels = dict(stream)
         self.base: Mapping[str, str] = stream
         if metadata:
@@ -47,12 +48,24 @@ class Line:
 
     def add(self, name: str, value: str) -> None:
         """A label that a parser found."""
+        if "\ufffd" in value:
+            value = ""  # what was no UTF-8 is no value, as in Loki
         if name in self.base:
             name += SUFFIX
         if name not in self.labels or name in self.spilled:
             self.labels[name] = value
             if name in self.spilled:
                 self.spilled -= {name}
+
+    def copy(self) -> Line:
+        """The line as it is now, to be changed apart from this one."""
+        own = type(self)(self.text, self.labels, {}, self.t_ns)
+        own.base, own.spilled = self.base, self.spilled
+        return own
+
+    def has_parsed(self, names: Iterable[str]) -> bool:
+        """Whether parsers found a label for every one of these names."""
+        return all(name in self.labels and name not in self.base for name in names)
 
     def fail(self, kind: str, details: str) -> None:
         """Note that a stage could not do its work; the line goes on, marked."""

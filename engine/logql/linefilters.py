@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import re2
 
 from engine.logql import tree as t
 from engine.logql.pattern import parse_pattern
+from engine.logql.regexes import Test, matches_somewhere
 
-Test = Callable[[str], bool]
-
-_QUIET = re2.Options()
-_QUIET.log_errors = False  # the caller reports them
-_ADDRESS = re2.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{0,40}[0-9A-Fa-f:]")
+# Loki takes everything from the hint on that an address may hold, so `10.0.0.1.` at the end of a sentence is none.
+_ADDRESS = re2.compile(r"\d{1,3}\.[\d.]*|(?:[0-9A-Fa-f]{1,4}:|::[0-9A-Fa-f])[0-9A-Fa-f:.]*")
+_LONGEST_ADDRESS = 45
 
 
 def compile_filter(node: t.LineFilter) -> Test:
@@ -22,6 +21,9 @@ def compile_filter(node: t.LineFilter) -> Test:
 
     Raises `ExpressionError`.
     """
+    if node.op == "!=" and len(node.values) == 1 and not node.values[0][1]:
+        unwanted = node.values[0][0]
+        return lambda line: unwanted not in line
     tests = [_positive(node, text, is_ip=is_ip) for text, is_ip in node.values]
     if len(tests) == 1:
         found = tests[0]
@@ -37,19 +39,14 @@ def _positive(node: t.LineFilter, text: str, *, is_ip: bool) -> Test:
         if node.op not in ("|=", "!="):
             raise node.place.refuse(f"ip: invalid operation: {node.op} does not take ip(), only |= and != do")
         try:
-            return _holds_address(parse_range(text))
+            return holds_address(parse_range(text))
         except ValueError as error:
             raise node.place.refuse(str(error)) from error
     if node.op in ("|=", "!="):
         return lambda line: text in line
     if node.op in ("|~", "!~"):
-        return _matches(node, text)
+        return matches_somewhere(text, node.place)
     return _fits(node, text)
-
-
-def _matches(node: t.LineFilter, text: str) -> Test:
-    search = compile_regex(text, node.place).search
-    return lambda line: search(line) is not None
 
 
 def _fits(node: t.LineFilter, text: str) -> Test:
@@ -60,16 +57,6 @@ def _fits(node: t.LineFilter, text: str) -> Test:
     if pattern.names:
         raise node.place.refuse(f"named captures are not allowed in a line filter: <{pattern.names[0]}> (write <_>)")
     return pattern.covers
-
-
-def compile_regex(text: str, place: t.Place) -> re2._Regexp:
-    """An RE2 expression; `.` also matches a newline, as in Loki. Raises `ExpressionError`."""
-    try:
-        return re2.compile(f"(?s){text}", _QUIET)
-    except re2.error as error:
-        detail = error.args[0] if error.args else error
-        message = detail.decode() if isinstance(detail, bytes) else str(detail)
-        raise place.refuse(f"error parsing regexp: {message} in {text!r}") from error
 
 
 def _any(tests: Sequence[Test]) -> Test:
@@ -102,21 +89,20 @@ def parse_range(text: str) -> AddressRange:
         raise ValueError(f"ip: invalid pattern {text!r}: {error}") from error
 
 
-def inside(address: str, wanted: AddressRange) -> bool:
-    """Whether an address lies in a range. Raises `ValueError` for what is no address."""
-    found = ipaddress.ip_address(address)
+def holds_address(wanted: AddressRange) -> Test:
+    """Whether an address of a range stands somewhere in a text."""
     version, first, last = wanted
-    return found.version == version and first <= int(found) <= last
 
-
-def _holds_address(wanted: AddressRange) -> Test:
-    def test(line: str) -> bool:
-        for candidate in _ADDRESS.findall(line):
+    def test(text: str) -> bool:
+        for candidate in _ADDRESS.findall(text):
+            if len(candidate) > _LONGEST_ADDRESS:
+                continue
             try:
-                if inside(candidate, wanted):
-                    return True
+                found = ipaddress.ip_address(candidate)
             except ValueError:
                 continue
+            if found.version == version and first <= int(found) <= last:
+                return True
         return False
 
     return test

@@ -28,6 +28,10 @@ _WORDS = {
     "$END": "end of the expression",
 }
 _MOST_EXPECTED = 8
+_NOT_SUPPORTED = {
+    "variants": "write each variant as an expression of its own",
+    "xml": "take the fields out with regexp or pattern",
+}
 
 
 def parse(text: str) -> t.Expr | t.LogQuery:
@@ -64,6 +68,10 @@ def _syntax_error(text: str, error: lark.exceptions.UnexpectedInput) -> Expressi
     else:
         word = re.match(r"\w+|\S", text[cast(int, error.pos_in_stream) :])
         found = word[0] if word else "this"
+    for token in (found, *filter(None, getattr(error, "token_history", None) or ())):
+        if token.lower() in _NOT_SUPPORTED:
+            line, column = (line, column) if token is found else place(token)
+            return ExpressionError(f"{token.lower()} is not supported: {_NOT_SUPPORTED[token.lower()]}", line, column)
     return ExpressionError(f"syntax error: unexpected {found}{_expecting(expected)}", line, column)
 
 
@@ -102,7 +110,7 @@ class _Builder(lark.Transformer[Token, Any]):
 
     def binary(self, items: list[Any]) -> t.BinaryOperation:
         left, op, (return_bool, on, labels, group, include), right = items
-        return t.BinaryOperation(str(op), left, right, return_bool, on, labels, group, include, place(op))
+        return t.BinaryOperation(op.lower(), left, right, return_bool, on, labels, group, include, place(op))
 
     def modifier(self, items: list[Any]) -> tuple[Any, ...]:
         return_bool, matching, group = items
@@ -111,16 +119,16 @@ class _Builder(lark.Transformer[Token, Any]):
         return return_bool is not None, on, labels, side, include
 
     def matching(self, items: list[Any]) -> tuple[bool, tuple[str, ...]]:
-        return items[0] == "on", items[1] or ()
+        return items[0].lower() == "on", items[1] or ()
 
     def group(self, items: list[Any]) -> tuple[str, tuple[str, ...]]:
-        return items[0].removeprefix("group_"), items[1] or ()
+        return items[0].lower().removeprefix("group_"), items[1] or ()
 
     def names(self, items: list[Token]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(str(item) for item in items))
 
     def grouping(self, items: list[Any]) -> t.Grouping:
-        return t.Grouping(items[0] == "by", items[1] or (), place(items[0]))
+        return t.Grouping(items[0].lower() == "by", items[1] or (), place(items[0]))
 
     def literal(self, items: list[Any]) -> t.Number:
         sign, token = items
@@ -129,7 +137,7 @@ class _Builder(lark.Transformer[Token, Any]):
     def range_aggregation(self, items: list[Any]) -> t.RangeAggregation:
         op, parameter, log_range, grouping = items
         return t.RangeAggregation(
-            str(op), None if parameter is None else _number(parameter), log_range, grouping, place(op)
+            op.lower(), None if parameter is None else _number(parameter), log_range, grouping, place(op)
         )
 
     def vector_aggregation(self, items: list[Any]) -> t.VectorAggregation:
@@ -137,7 +145,7 @@ class _Builder(lark.Transformer[Token, Any]):
         if before and after:
             raise after.place.refuse(f"{op} is grouped twice")
         number = None if parameter is None else _number(parameter)
-        return t.VectorAggregation(str(op), number, operand, before or after, place(op))
+        return t.VectorAggregation(op.lower(), number, operand, before or after, place(op))
 
     def label_replace(self, items: list[Any]) -> t.LabelReplace:
         name, operand, *texts = items
@@ -150,20 +158,19 @@ class _Builder(lark.Transformer[Token, Any]):
     def log_range(self, items: list[Any]) -> t.LogRange:
         if isinstance(items[0], t.LogRange):
             return items[0]
-        query, (range_ms, offset_ms), *stages = items
+        query, (range_ms, offset_ms, where), *stages = items
         if stages:
             more = " | ".join(_squeeze(repr(stage)) for stage in stages)
             query = t.LogQuery(query.matchers, (*query.stages, *stages), f"{query.text} {more}", query.place)
-        return t.LogRange(query, range_ms, offset_ms)
+        return t.LogRange(query, range_ms, offset_ms, where)
 
-    def range(self, items: list[Any]) -> tuple[int, int]:
+    def range(self, items: list[Any]) -> tuple[int, int, t.Place]:
         length, offset, sign, shift = items
-        if sign is not None:
-            raise place(offset).refuse("a negative offset looks into the future, which has not arrived yet")
         range_ms = _duration_ms(length)
         if range_ms <= 0:
             raise place(length).refuse("the range must be longer than 0")
-        return range_ms, 0 if shift is None else _duration_ms(shift)
+        shift_ms = 0 if shift is None else _duration_ms(shift)
+        return range_ms, shift_ms if sign is None else -shift_ms, place(offset or length)
 
     @lark.v_args(meta=True)
     def log_query(self, meta: lark.tree.Meta, items: list[Any]) -> t.LogQuery:
@@ -190,7 +197,7 @@ class _Builder(lark.Transformer[Token, Any]):
         flags = tuple(str(item) for item in rest if isinstance(item, Token) and item.type == "FLAG")
         argument = next((_text(item) for item in rest if isinstance(item, Token) and item.type == "STRING"), "")
         extractions = next((item for item in rest if isinstance(item, tuple)), ())
-        return t.Parser(cast(Any, str(kind)), flags, extractions, argument, place(kind))
+        return t.Parser(cast(Any, kind.lower()), flags, extractions, argument, place(kind))
 
     def extractions(self, items: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         return tuple(items)
@@ -214,14 +221,14 @@ class _Builder(lark.Transformer[Token, Any]):
         return str(target), _text(source) if is_template else str(source), is_template
 
     def selection(self, items: list[Any]) -> t.Selection:
-        return t.Selection(cast(Any, str(items[0])), tuple(items[1:]), place(items[0]))
+        return t.Selection(cast(Any, items[0].lower()), tuple(items[1:]), place(items[0]))
 
     def pick(self, items: list[Any]) -> tuple[str, Matcher | None]:
         name, op, value = items
         return str(name), None if op is None else _matcher(name, op, value)
 
     def unwrap(self, items: list[Token]) -> t.Unwrap:
-        conversion = str(items[1]) if len(items) > 2 else ""
+        conversion = items[1].lower() if len(items) > 2 else ""
         return t.Unwrap(str(items[-1]), conversion, place(items[0]))
 
     @lark.v_args(meta=True)
@@ -244,11 +251,15 @@ class _Builder(lark.Transformer[Token, Any]):
         return sign * _number(token), "number"
 
 
+def _joint(token: Token | None) -> str:
+    return "," if token is None else str(token.lower())
+
+
 def _join(items: Sequence[Any]) -> t.Condition:
     """Conditions with what joins them: `and` binds closer than `or`; a comma (or nothing) joins what stands directly
     before it with everything after it, as Loki's grammar resolves it."""
     operands = [item.condition if isinstance(item, t.LabelFilter) else item for item in items[::2]]
-    joints = ["," if joint is None else str(joint) for joint in items[1::2]]
+    joints = list(map(_joint, items[1::2]))
     if "," in joints:
         cut = joints.index(",")
         rest: list[Any] = [operands[cut + 1]]

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from engine.logql import json_parser
 from engine.logql import tree as t
 from engine.logql.line import SUFFIX, Line, Stage, label_name
-from engine.logql.linefilters import compile_regex
 from engine.logql.pattern import parse_pattern
+from engine.logql.regexes import compile_regex
 
 _PAIR = re.compile(r'([^\s="]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*)))?(?=\s|$)')
 _BLANKS = re.compile(r"\s*")
@@ -108,6 +108,9 @@ def _regexp(node: t.Parser) -> Stage:
         if written.count(name) > 1:
             raise ValueError(f"duplicate extracted label name {name!r} in the regular expression")
     pattern = compile_regex(node.argument, node.place)
+    for name in pattern.groupindex:
+        if label_name(name) != name:
+            raise ValueError(f"invalid extracted label name {name!r} in the regular expression")
     groups = [(label_name(name), index) for name, index in pattern.groupindex.items()]
     if not groups:
         raise ValueError("at least one named capture must be supplied, such as (?P<user>\\w+)")

@@ -69,13 +69,14 @@ def parse_pattern(text: str) -> Pattern:
         if match.start() > at:
             parts.append(text[at : match.start()])
         elif parts:
-            raise ValueError(f"found consecutive captures before <{match[1]}>: put text between them")
+            raise ValueError(f"found consecutive capture '<{parts[-1][0]}><{match[1]}>': put text between them")
         parts.append((match[1],))
         at = match.end()
     if at < len(text):
         parts.append(text[at:])
     pattern = Pattern(tuple(parts))
     names = pattern.names
-    if len(set(names)) != len(names):
-        raise ValueError("duplicate capture name in the pattern")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"duplicate capture name ({name}) in the pattern")
     return pattern

@@ -1,8 +1,8 @@
-"""From the stages of a log query to the one function that runs for every line on arrival.
+"""From the stages of a log query to what runs for every line on arrival.
 
-`compile_pipeline` gives `extract(stream labels, entry)`, which answers with the series a line counts for and its
-value, or None. Line filters that stand first run before anything is built, parsers decode only the labels that somebody
-asks for (`needed_labels`), and the bytes of a group's label set are remembered.
+A `Pipeline` answers for a line with the series it counts for and its value, or None. Line filters that stand first run
+before anything is built, parsers decode only the labels that somebody asks for (`needed_labels`), and the bytes of a
+group's label set are remembered. `engine.logql.joint` runs many pipelines over the same lines.
 """
 
 from __future__ import annotations
@@ -10,29 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
-import re2
 
 from engine.core.labels import Labels
 from engine.core.messages import LogEntry
-from engine.logql import conditions, linefilters, units
+from engine.logql import conditions, linefilters
 from engine.logql import tree as t
 from engine.logql.line import DETAILS, ERROR, Line, Stage
 from engine.logql.parsers import compile_parser
+from engine.logql.stages import decolorize, selection, unwrap
+from engine.logql.templates import label_format, labels_read, line_format
 
-Extract = Callable[[Labels, LogEntry], tuple[bytes, float] | None]
-
+PARSER_ERRORS = ("JSONParserErr", "LogfmtParserErr")
 _CACHE_LIMIT = 200_000
-_COLOR = re2.compile(
-    "[\x1b\x9b][\\[\\]()#;?]*(?:(?:(?:[a-zA-Z\\d]*(?:;[a-zA-Z\\d]*)*)?\x07)"
-    "|(?:(?:\\d{1,4}(?:;\\d{0,4})*)?[\\dA-PRZcf-ntqry=><~]))"
-)
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_CONVERSIONS: Mapping[str, Callable[[str], float]] = {
-    "": units.number,
-    "duration": units.duration_s,
-    "duration_seconds": units.duration_s,
-    "bytes": units.size_bytes,
-}
+Extracted = tuple[bytes, float]
+"""The canonical bytes of the series that a line counts for, and its value."""
 
 
 def encode_series(labels: Mapping[str, str]) -> bytes:
@@ -43,35 +35,63 @@ def encode_series(labels: Mapping[str, str]) -> bytes:
 decode_series = msgspec.json.Decoder(dict[str, str]).decode
 
 
-def compile_pipeline(stages: Sequence[t.Stage], *, counts_bytes: bool, grouping: t.Grouping | None) -> Extract:
-    """The function for one line. `grouping` says which labels its series has (None: all). Raises `ExpressionError`."""
-    wanted = needed_labels(stages, grouping)
-    split = next((i for i, stage in enumerate(stages) if not isinstance(stage, t.LineFilter)), len(stages))
-    first = [linefilters.compile_filter(stage) for stage in stages[:split] if isinstance(stage, t.LineFilter)]
-    rest = [_compile_stage(stage, wanted) for stage in stages[split:]]
-    unwrap = next((stage for stage in stages if isinstance(stage, t.Unwrap)), None)
-    series = _series(grouping, unwrap)
+class Pipeline:
+    """The compiled stages of a log query. `grouping` says which labels its series has (None: all).
 
-    def extract(stream: Labels, entry: LogEntry) -> tuple[bytes, float] | None:
+    `filters` are the line filters that stand first, as written, and `tests` what they do. `stages` are the others, in
+    order. A shareable parser (`parser`, with `wanted` as the labels it looks for; None: all) comes directly after the
+    filters; `reading` counts the stages after it that only look at labels, and `equal_labels` are values that labels
+    must have to pass them. Raises `ExpressionError`.
+    """
+
+    def __init__(self, stages: Sequence[t.Stage], *, counts_bytes: bool = False, grouping: t.Grouping | None = None):
+        self.wanted = needed_labels(stages, grouping)
+        split = next((i for i, stage in enumerate(stages) if not isinstance(stage, t.LineFilter)), len(stages))
+        self.filters = tuple(stage for stage in stages[:split] if isinstance(stage, t.LineFilter))
+        self.tests = tuple(map(linefilters.compile_filter, self.filters))
+        rest = stages[split:]
+        self.parser = _shareable(rest[0]) if rest and self.wanted != set() else None
+        self.stages = _compile_stages(rest, self.wanted)
+        after = rest[1:] if self.parser else ()
+        self.reading = next((i for i, stage in enumerate(after) if not isinstance(stage, t.LabelFilter)), len(after))
+        self.equal_labels = conditions.equal_labels(after[: self.reading])
+        self._counts_bytes = counts_bytes
+        self._keeps_errors = self.wanted is not None and ERROR in self.wanted
+        self._series = _series(grouping, next((stage for stage in stages if isinstance(stage, t.Unwrap)), None))
+
+    def __call__(self, stream: Labels, entry: LogEntry) -> Extracted | None:
+        """Run one line of a stream: its series and value, or None if it is filtered out."""
         text = entry.line
-        for test in first:
+        for test in self.tests:
             if not test(text):
                 return None
-        line = Line(text, stream, entry.metadata)
-        for stage in rest:
+        return self.after_filters(stream, entry)
+
+    def after_filters(self, stream: Labels, entry: LogEntry) -> Extracted | None:
+        """The same for a line that is known to pass the first line filters."""
+        line = Line(entry.line, stream, entry.metadata, entry.t_ns)
+        for stage in self.stages:
             if not stage(line):
                 return None
-        if line.error:
-            return encode_series(line.labels), line.value
-        if counts_bytes:
-            return series(line.labels), float(len(line.text if line.text.isascii() else line.text.encode()))
-        return series(line.labels), line.value
+        if line.error or self._counts_bytes:
+            return self.finish(line)
+        return self._series(line.labels), line.value
 
-    return extract
+    def finish(self, line: Line) -> Extracted:
+        """The series and value of a line that went through all stages.
+
+        A line that failed has all its labels, so that it can be told of, unless the query asks for `__error__`. That
+        it failed is told by its series having `__error_details__`.
+        """
+        if line.error and not (self._keeps_errors and line.error in PARSER_ERRORS):
+            return encode_series({DETAILS: "", **line.labels}), line.value
+        if self._counts_bytes:
+            return self._series(line.labels), float(len(line.text if line.text.isascii() else line.text.encode()))
+        return self._series(line.labels), line.value
 
 
 def needed_labels(stages: Iterable[t.Stage], grouping: t.Grouping | None) -> set[str] | None:
-    """The labels that can matter for the result; None if all can."""
+    """The labels that can matter for the result; None if all can. If none does, no parser runs, as in Loki."""
     if grouping is None or not grouping.by:
         return None
     needed = set(grouping.labels)
@@ -80,103 +100,62 @@ def needed_labels(stages: Iterable[t.Stage], grouping: t.Grouping | None) -> set
             needed |= conditions.names_in(stage.condition)
         elif isinstance(stage, t.Unwrap):
             needed.add(stage.label)
-        elif isinstance(stage, t.Selection):
-            needed |= {name for name, _ in stage.picks}
         elif isinstance(stage, t.LineFormat | t.LabelFormat):
-            return None
+            read = labels_read(stage)
+            if read is None:
+                return None
+            needed |= read
     return needed
 
 
-def _compile_stage(node: t.Stage, wanted: set[str] | None) -> Stage:
+def _shareable(stage: t.Stage) -> t.Parser | None:
+    """The stage itself, if it is a parser that finds the same labels whoever asks for them."""
+    if not isinstance(stage, t.Parser) or stage.kind not in ("json", "logfmt") or stage.extractions or stage.flags:
+        return None
+    return stage
+
+
+def _compile_stages(nodes: Sequence[t.Stage], wanted: set[str] | None) -> list[Stage]:
+    stages: list[Stage] = []
+    parsed = False
+    for node in nodes:
+        if not isinstance(node, t.Parser):
+            stages.append(compile_stage(node))
+        else:
+            stage = compile_parser(node, wanted)
+            if wanted != set():
+                stages.append(_unless_complete(stage, wanted) if parsed and wanted else stage)
+            parsed = True
+    return stages
+
+
+def _unless_complete(parse: Stage, wanted: set[str]) -> Stage:
+    """A further parser, which has nothing to do once earlier ones found everything that is asked for."""
+    return lambda line: line.has_parsed(wanted) or parse(line)
+
+
+def compile_stage(node: t.Stage) -> Stage:
+    """The stage of a node; a parser looks for all labels. Raises `ExpressionError`."""
     if isinstance(node, t.LineFilter):
         test = linefilters.compile_filter(node)
         return lambda line: test(line.text)
     if isinstance(node, t.Parser):
-        return compile_parser(node, wanted)
+        return compile_parser(node, None)
     if isinstance(node, t.LabelFilter):
         return conditions.compile_condition(node.condition)
     if isinstance(node, t.Decolorize):
-        return _decolorize
+        return decolorize
     if isinstance(node, t.Selection):
-        return _selection(node)
+        return selection(node)
     if isinstance(node, t.Unwrap):
-        return _unwrap(node)
-    if isinstance(node, t.LabelFormat):
-        return _rename(node)
-    raise node.place.refuse("line_format is not supported yet")
+        return unwrap(node)
+    return line_format(node) if isinstance(node, t.LineFormat) else label_format(node)
 
 
-def _decolorize(line: Line) -> bool:
-    if "\x1b" in line.text or "\x9b" in line.text:
-        line.text = _COLOR.sub("", line.text)
-    return True
-
-
-def _selection(node: t.Selection) -> Stage:
-    tests: dict[str, list[Callable[[str], bool]]] = {}
-    for name, matcher in node.picks:
-        test = _always if matcher is None else conditions.matcher_test(matcher, node.place)
-        tests.setdefault(name, []).append(test)
-    dropping = node.kind == "drop"
-
-    def stage(line: Line) -> bool:
-        for name in list(line.labels):
-            picked = any(test(line.labels[name]) for test in tests.get(name, ()))
-            if picked == dropping and (dropping or name not in (ERROR, DETAILS)):
-                del line.labels[name]
-                if name == ERROR:
-                    line.error = ""
-        return True
-
-    return stage
-
-
-def _rename(node: t.LabelFormat) -> Stage:
-    targets = [target for target, _, _ in node.assignments]
-    for target, source, is_template in node.assignments:
-        if is_template:
-            raise node.place.refuse(
-                f"label_format with a template ({target}) is not supported yet; only {target}=label"
-            )
-        if target in (ERROR, DETAILS) or source in (ERROR, DETAILS):
-            raise node.place.refuse(f"label_format cannot touch {ERROR}")
-        if targets.count(target) > 1:
-            raise node.place.refuse(f"multiple label name {target!r} not allowed in a single label_format")
-
-    def stage(line: Line) -> bool:
-        for target, source, _ in node.assignments:
-            value = line.labels.pop(source, None)
-            if value is not None:
-                line.labels[target] = value
-        return True
-
-    return stage
-
-
-def _always(_: str) -> bool:
-    return True
-
-
-def _unwrap(node: t.Unwrap) -> Stage:
-    name, convert = node.label, _CONVERSIONS[node.conversion]
-
-    def stage(line: Line) -> bool:
-        text = line.labels.get(name)
-        if text is None:
-            return False
-        try:
-            line.value = convert(text)
-        except ValueError as error:
-            line.fail("SampleExtractionErr", str(error))
-        return True
-
-    return stage
-
-
-def _series(grouping: t.Grouping | None, unwrap: t.Unwrap | None) -> Callable[[Labels], bytes]:
+def _series(grouping: t.Grouping | None, unwrapped: t.Unwrap | None) -> Callable[[Labels], bytes]:
     if grouping is not None and grouping.by:
         return _by(grouping.labels)
-    dropped = set(grouping.labels if grouping else ()) | ({unwrap.label} if unwrap else set())
+    dropped = set(grouping.labels if grouping else ()) | ({unwrapped.label} if unwrapped else set())
     if not dropped:
         return encode_series
     return lambda labels: encode_series({name: value for name, value in labels.items() if name not in dropped})

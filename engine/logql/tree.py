@@ -135,11 +135,12 @@ class LogQuery:
 
 @dataclass(frozen=True, slots=True)
 class LogRange:
-    """A log query over a range that ends `offset_ms` before the evaluation time."""
+    """A log query over a range that ends `offset_ms` before the evaluation time; `place` is that of the offset."""
 
     query: LogQuery
     range_ms: int
     offset_ms: int
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)

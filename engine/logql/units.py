@@ -10,26 +10,30 @@ from engine.core import duration
 _GO_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _GO_DURATION = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+")
 _GO_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_BYTES = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", re.IGNORECASE)
+_BYTES = re.compile(r"((?:\d[\d,]*)?(?:\.\d*)?)\s*([a-z]*)", re.IGNORECASE)
 _BYTE_UNITS = {
     "": 1,
     "b": 1,
     **{f"{letter}{tail}": 1000**power for power, letter in enumerate("kmgtpe", 1) for tail in ("", "b")},
     **{f"{letter}i{tail}": 1024**power for power, letter in enumerate("kmgtpe", 1) for tail in ("", "b")},
 }
-_NUMBER = re.compile(r"[-+]?(?:0x[0-9a-f]+|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf|infinity|nan)", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf|infinity)|nan", re.IGNORECASE)
+_HEX_NUMBER = re.compile(r"[-+]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)p[-+]?\d+", re.IGNORECASE)
 _LONGEST = 64  # no value is written longer; a label value may be of any length
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)", re.DOTALL)
 _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
 
 
 def number(text: str) -> float:
-    """A decimal number as Go's `ParseFloat` reads it. Raises `ValueError`."""
-    if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
-        raise ValueError(f"not a number: {text[:_LONGEST]!r}")
-    if text.lower().lstrip("+-").startswith("0x"):
-        return float(int(text, 16))
-    return float(text)
+    """A number as Go's `ParseFloat` reads it. Raises `ValueError`, also for one that a float cannot hold."""
+    if len(text) <= _LONGEST and _NUMBER.fullmatch(text):
+        value = float(text)
+        if math.isinf(value) and text[-1].isdigit():
+            raise ValueError(f"value out of range: {text!r}")
+        return value
+    if len(text) <= _LONGEST and _HEX_NUMBER.fullmatch(text):
+        return float.fromhex(text)
+    raise ValueError(f"not a number: {text[:_LONGEST]!r}")
 
 
 def duration_s(text: str) -> float:
@@ -44,10 +48,11 @@ def duration_s(text: str) -> float:
 
 def size_bytes(text: str) -> float:
     """Bytes of a size such as `5KB` (1000) or `5KiB` (1024). Raises `ValueError`."""
-    match = _BYTES.fullmatch(text.strip()) if len(text) <= _LONGEST else None
-    if match is None or match[2].lower() not in _BYTE_UNITS:
+    match = _BYTES.fullmatch(text.rstrip()) if len(text) <= _LONGEST else None
+    digits = match[1].replace(",", "") if match else ""
+    if match is None or digits in ("", ".") or match[2].lower() not in _BYTE_UNITS:
         raise ValueError(f"not a size in bytes: {text[:_LONGEST]!r}")
-    return float(int(float(match[1]) * _BYTE_UNITS[match[2].lower()]))
+    return float(int(float(digits) * _BYTE_UNITS[match[2].lower()]))
 
 
 def literal_duration_s(text: str) -> float:

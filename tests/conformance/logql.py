@@ -1,8 +1,9 @@
 """Runs Loki's own test scripts against our LogQL: `python -m tests.conformance.logql FILE...`.
 
 Without a file, every script in `$SENTINEL_CONFORMANCE/logql` is run (default: `../shared/conformance` beside the
-checkout). Lines go the streaming way: through each selector's `extract` into its window, in batches, once; every step
-of an eval then looks at the same windows. Prints a line per file and a total; exit 1 if anything failed.
+checkout). Each eval is answered twice, and both answers must be as expected: from windows filled with all lines, and by
+a rule on the stream (`logql_stream`). What no rule may do (look ahead, or look at a time before 0) is answered once. A
+part of a script that cannot be read counts as a failure. Prints a line per file and a total; exit 1 if anything failed.
 
 Queries are compiled `strict`: a line that fails in the pipeline fails the query, as in Loki. (A running rule leaves
 such lines out instead; `engine.logql.evaluate.LogQLExpression` says why.)
@@ -15,7 +16,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,11 @@ from engine.logql.compile import compile as compile_logql
 from engine.logql.evaluate import LogQLExpression
 from engine.logql.pipeline import encode_series
 from engine.logql.window import LogWindow
+from tests.conformance import logql_stream
 from tests.conformance import logqltest as script
 
 ROOT = Path(__file__).resolve().parents[2]
-_TOLERANCE = 1e-9
+_TOLERANCE = 1e-6  # as Prometheus's own runner of such scripts allows
 _BATCH = 7  # lines of a stream come in batches of this size, as they would on the wire
 Entries = list[tuple[Labels, LogEntry]]
 Results = dict[bytes, dict[int, float]]
@@ -40,10 +42,13 @@ class Mismatch(Exception):  # noqa: N818  # it is a verdict, not an error
     """The result is not what the script expects."""
 
 
-def check(command: script.Eval, entries: Entries) -> None:
+Answer = Callable[[script.Eval, Entries], Results]
+
+
+def check(command: script.Eval, entries: Entries, answer: Answer) -> None:
     """Evaluate and compare. Raises `Mismatch`."""
     try:
-        results = run(command, entries)
+        results = answer(command, entries)
     except (ExpressionError, EvaluationError) as error:
         if not command.fails:
             raise Mismatch(f"failed: {error}") from error
@@ -124,22 +129,37 @@ def close(a: float, b: float) -> bool:
     return a == b or abs(a - b) <= _TOLERANCE * max(abs(a), abs(b))
 
 
+WAYS: dict[str, Answer] = {"windows": run, "stream": logql_stream.run}
+
+
+def _problem(command: script.Eval, entries: Entries, name: str, way: Answer) -> str:
+    if name == "stream" and not logql_stream.can_run(command):
+        return ""
+    try:
+        check(command, entries, way)
+    except Mismatch as mismatch:
+        return f"({name}) {mismatch}"
+    except Exception as error:  # a crash is a failure of this eval, and the others are still to be run
+        return f"({name}) crashed: {type(error).__name__}: {error}"
+    return ""
+
+
 def run_file(path: Path, failures: list[str]) -> Counter[str]:
     """Run one script; how many evals passed and failed."""
     tally: Counter[str] = Counter()
     entries: Entries = []
     for command in script.read(path.read_text(encoding="utf-8")):
-        if isinstance(command, script.Clear):
+        if isinstance(command, script.Unreadable):
+            tally["failed"] += 1
+            failures.append(f"{path.name}:{command.line}: {command.reason}")
+        elif isinstance(command, script.Clear):
             entries = []
         elif isinstance(command, script.Load):
             entries = [*entries, *command.entries]
         else:
-            try:
-                check(command, entries)
-                tally["passed"] += 1
-            except Mismatch as mismatch:
-                tally["failed"] += 1
-                failures.append(f"{path.name}:{command.line}: {command.query}\n    {mismatch}")
+            problems = [problem for name, way in WAYS.items() if (problem := _problem(command, entries, name, way))]
+            tally["failed" if problems else "passed"] += 1
+            failures += [f"{path.name}:{command.line}: {command.query}\n    {problem}" for problem in problems]
     return tally
 
 

@@ -13,7 +13,7 @@ from engine.logql import units
 _STRING = r'"(?:\\.|[^"\\])*"|`[^`]*`'
 _LABEL = re.compile(rf"([A-Za-z_]\w*)\s*=\s*({_STRING})")
 _ENTRY = re.compile(
-    rf"(?P<labels>\{{[^}}]*\}})\s*(?P<line>{_STRING})\s*@\s*(?P<start>\S+)"
+    rf"(?P<labels>\{{(?:{_STRING}|[^}}])*\}})\s*(?P<line>{_STRING})\s*@\s*(?P<start>\S+)"
     rf"(?:\s*\[repeat every\s+(?P<step>\S+)\s+for\s+(?P<count>\d+)\])?"
     rf"(?:\s*\[metadata\s+(?P<metadata>(?:{_STRING}|[^\]])*)\])?"
 )
@@ -22,6 +22,10 @@ _EVAL = re.compile(
     r"(?P<expr>.+)$"
 )
 _RESULT = re.compile(rf"(\{{(?:{_STRING}|[^}}])*\}})\s*(.*)$")
+_POINTS = re.compile(
+    r"(_|[+-]?(?:Inf|NaN|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))(?:([+-](?:\d+\.?\d*|\.\d+))?x(\d+))?",
+    re.IGNORECASE,
+)
 _COMMENT = re.compile(rf"({_STRING})|\s*#.*$")
 
 
@@ -35,6 +39,14 @@ class Load:
 @dataclass(frozen=True)
 class Clear:
     """Forgets what was loaded."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A block that does not follow the format."""
+
+    line: int
+    reason: str
 
 
 @dataclass
@@ -53,17 +65,26 @@ class Eval:
     series: list[tuple[Labels, list[float | None]]] = field(default_factory=list)
 
 
-def read(text: str) -> list[Load | Clear | Eval]:
-    """The commands of a script. Raises `ValueError` for what is not understood."""
-    commands: list[Load | Clear | Eval] = []
+Command = Load | Clear | Eval | Unreadable
+
+
+def read(text: str) -> list[Command]:
+    """The commands of a script, those that are not understood as `Unreadable`."""
+    commands: list[Command] = []
     for number, line, body in _blocks(text):
-        if line == "clear":
-            commands.append(Clear())
-        elif line == "load":
-            commands.append(Load([entry for part in body for entry in _entries(part)]))
-        else:
-            commands.append(_eval(number, line, body))
+        try:
+            commands.append(_command(number, line, body))
+        except ValueError as error:
+            commands.append(Unreadable(number, str(error)))
     return commands
+
+
+def _command(number: int, line: str, body: list[str]) -> Command:
+    if line == "clear":
+        return Clear()
+    if line == "load":
+        return Load([entry for part in body for entry in _entries(part)])
+    return _eval(number, line, body)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, str, list[str]]]:
@@ -89,8 +110,8 @@ def _entries(part: str) -> Iterator[tuple[Labels, LogEntry]]:
     labels, text = _labels(match["labels"]), units.unquote(match["line"])
     start_ms, step_ms = duration_ms(match["start"]), duration_ms(match["step"] or "0s")
     for i in range(int(match["count"] or 1)):
-        line = text.replace("{{.i}}", str(i))
-        yield labels, LogEntry((start_ms + i * step_ms) * 1_000_000, line, _labels(match["metadata"] or ""))
+        line, metadata = (one.replace("{{.i}}", str(i)) for one in (text, match["metadata"] or ""))
+        yield labels, LogEntry((start_ms + i * step_ms) * 1_000_000, line, _labels(metadata))
 
 
 def _labels(text: str) -> Labels:
@@ -110,9 +131,8 @@ def _eval(number: int, line: str, body: list[str]) -> Eval:
             _expect(result, part)
         else:
             found = _RESULT.match(part)
-            if found is None:
-                raise ValueError(f"line {number}: not understood: {part}")
-            result.series.append((_labels(found[1]), [_point(word) for word in found[2].split()]))
+            labels, points = ("{}", part) if found is None else (found[1], found[2])  # a scalar is a bare number
+            result.series.append((_labels(labels), [point for word in points.split() for point in _points(word)]))
     return result
 
 
@@ -126,14 +146,21 @@ def _expect(result: Eval, part: str) -> None:
             result.fail_regex = detail.strip()
     elif part == "expect ordered":
         result.ordered = True
-    elif part != "expect empty":
+    elif part not in ("expect empty", "expect no_warn", "expect no_info"):
         raise ValueError(f"expectation not understood: {part}")
 
 
-def _point(word: str) -> float | None:
-    return None if word == "_" else float(word)
+def _points(word: str) -> list[float | None]:
+    """The points that a word stands for: `5`, `_`, `1+2x3` (1 3 5 7), `4x3` (4 4 4 4), `_x3` (three times none)."""
+    match = _POINTS.fullmatch(word)
+    if match is None:
+        raise ValueError(f"not a point: {word}")
+    first, step, times = match.groups()
+    if first == "_":
+        return [None] * int(times or 1)
+    return [float(first) + float(step or 0) * i for i in range(int(times or 0) + 1)]
 
 
 def duration_ms(text: str) -> int:
-    """A duration such as `1300ms`."""
-    return round(units.duration_s(text) * 1000)
+    """A duration such as `1300ms`; a bare number is seconds."""
+    return round(float(text) * 1000) if text.isdigit() else round(units.literal_duration_s(text) * 1000)
