@@ -57,6 +57,7 @@ Special = Literal["NaN", "+Inf", "-Inf", "stale"]
 
 _RUNS_OF_A_SOURCE = 10_000
 _IDLE_PACE_MS = 1_000
+_MOST_SKEW_MS = 300_000
 _CATCH_UP_MS = 100
 
 
@@ -231,7 +232,9 @@ class SourceClock:
 
         After a pause of `lateness_ms` everything delivered is complete: the watermark is one millisecond past the
         newest event, so that rules are evaluated at that event's own time too. After `idle_after_ms` it goes on with
-        the wall clock, said once a second. While data flows it makes up for what batches in flight held back.
+        the wall clock, said once a second: as far behind it as the source's own clock is. A source whose last events
+        came more than five minutes old has sent a backlog, and is taken to be at the present. While data flows it makes
+        up for what batches in flight held back.
         """
         if self._newest_ms is None or self._promised_ms is None:
             return None
@@ -239,7 +242,9 @@ class SourceClock:
         newest_ms = min(self._newest_ms, now_ms)  # one event from a fast clock must not make all others late
         due_ms, pace_ms = newest_ms - self.timing.lateness_ms, _CATCH_UP_MS
         if quiet_ms >= self.timing.idle_after_ms:
-            due_ms, pace_ms = min(max(due_ms + quiet_ms, newest_ms + 1), now_ms + 1), _IDLE_PACE_MS
+            was_backlog = self._data_at_ms - newest_ms > _MOST_SKEW_MS  # no clock is that slow; and it has ended
+            due_ms = now_ms - self.timing.lateness_ms if was_backlog else due_ms + quiet_ms
+            due_ms, pace_ms = min(max(due_ms, newest_ms + 1), now_ms + 1), _IDLE_PACE_MS
         elif quiet_ms >= self.timing.lateness_ms:
             due_ms, pace_ms = newest_ms + 1, 0
         elif due_ms < self._promised_ms + _CATCH_UP_MS and not self._say_again:

@@ -52,8 +52,9 @@ class Agent:
 
     def push(self, at_ms: int, entries: list[LogEntry]) -> None:
         ordered = sorted(entries, key=lambda entry: entry.t_ns)
-        stamp = self.clock.stamp([LogStream(STREAM, ordered)], at_ms)
-        self._count(stamp.dropped)
+        request = self.clock.admit([LogStream(STREAM, ordered)], at_ms)
+        stamp = self.clock.stamp([request], at_ms)
+        self._count(request.dropped)
         for batch in stamp.batches:
             self._step(batch)
         if stamp.batches:
@@ -100,6 +101,20 @@ def test_old_lines_of_a_second_agent_do_not_count_for_todays_alert_which_waits_u
     fired = [one for agent in (today, replaying) for one in agent.transitions if one.state == "firing"]
     assert [(one.at_ms, one.value) for one in fired] == [(NOW + 101, "4")]
     assert {line.t_ns // 1_000_000 for line in fired[0].evidence} == {NOW, NOW + 1, NOW + 100, NOW + 101}
+
+
+def test_an_agent_whose_backlog_has_ended_holds_nobody_up_and_its_further_old_lines_are_late() -> None:
+    own = shard()
+    today, replaying = Agent(own, "today"), Agent(own, "replaying")
+    today.push(NOW, denied(NOW, NOW + 1))
+    replaying.push(NOW, denied(*range(NOW - HOUR_MS, NOW - HOUR_MS + 20_000, 100)))
+    today.push(NOW + 100, denied(NOW + 100, NOW + 101))
+    for agent in (today, replaying):
+        agent.wait_until(NOW + 15_000)
+    fired = [one for agent in (today, replaying) for one in agent.transitions if one.state == "firing"]
+    assert [(one.at_ms, one.value) for one in fired] == [(NOW + 101, "4")]
+    replaying.push(NOW + 16_000, denied(NOW - HOUR_MS + 30_000))
+    assert replaying.dropped == {"late": 1}
 
 
 @pytest.mark.parametrize("seed", range(5))
