@@ -45,20 +45,23 @@ _LONGEST_PATTERN_BYTES = 64 * 1024
 _PATTERN_LIMIT = 50_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Pattern:
     """A run: its bytes without values and times, where each series ends in them, and what it stands for.
 
+    `key` are the first of these bytes, up to the first sample, and `next_key` those that came behind the run last.
     `valued` are the places of values in the bytes. `closed`: the last series ends the run, whatever comes behind it.
     `entries` and `counts` are as in `Samples`.
     """
 
+    key: bytes
     empty: bytes
     ends: Rows
     valued: NDArray[np.bool_]
     closed: bool
     entries: list[bytes]
     counts: Rows
+    next_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class Patterns:
         lengths = [sum(map(len, parts[i : i + 4])) for i in range(0, len(parts), 4)]
         counts = np.full(len(entries), len(wires) // len(entries), np.intp)
         valued = np.array(sizes, np.intp) == WITH_VALUE
-        self._known.put(key, _Pattern(empty, np.cumsum(lengths), valued, closed, entries, counts))
+        self._known.put(key, _Pattern(key, empty, np.cumsum(lengths), valued, closed, entries, counts))
 
     def split(self, body: bytes) -> Iterator[Samples | list[bytes]]:
         """A request in order: the samples of known runs, and the messages of all series between them.
@@ -126,17 +129,24 @@ class Patterns:
         """The known runs in the chain of runs that begins at `start`, by place; and where that chain was lost."""
         chain: list[_Pattern] = []
         starts = [start]
-        while (pattern := self._expected(body, starts[-1])) is not None:
-            stop = starts[-1] + len(pattern.empty)
-            if stop > len(body):
-                break
+        pattern = self._expected(body, start)
+        while pattern is not None and (stop := starts[-1] + len(pattern.empty)) <= len(body):
             chain.append(pattern)
             starts.append(stop)
+            pattern = self._behind(pattern, body, stop)
         return {run.start: run for run in _recognised(body, chain, starts)} if chain else {}, starts[-1]
 
     def clear(self) -> None:
         """Forget everything."""
         self._known.clear()
+
+    def _behind(self, pattern: _Pattern, body: bytes, at: int) -> _Pattern | None:
+        if pattern.next_key and body.startswith(pattern.next_key, at):
+            return self._known.get(pattern.next_key)
+        found = self._expected(body, at)
+        if found is not None:
+            pattern.next_key = found.key
+        return found
 
     def _expected(self, body: bytes, at: int) -> _Pattern | None:
         found = series_at(body, at)
@@ -180,7 +190,8 @@ def varint_times(varints: NDArray[np.int64]) -> Times:
 
 def are_six_bytes(varints: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the numbers are varints of just six bytes."""
-    return (varints & _MORE) == _MORE_BUT_LAST
+    six: NDArray[np.bool_] = (varints & _MORE) == _MORE_BUT_LAST
+    return six
 
 
 def _recognised(body: bytes, chain: Sequence[_Pattern], starts: Sequence[int]) -> Iterator[Found]:
