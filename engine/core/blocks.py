@@ -14,6 +14,7 @@ time, else its series stand one by one.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -92,8 +93,10 @@ class Runs:
         """
         if not _FEWEST <= len(keys) <= _MOST:
             return b""
-        # The lengths, too: else two runs could be the same bytes cut differently.
-        key = b"".join([*keys, np.fromiter(map(len, keys), np.int32, len(keys)).tobytes()])
+        # The lengths, too: else two runs could be the same bytes cut differently. A digest that nobody can forge
+        # stands for them, since the keys of all runs would take as much memory as the label sets themselves.
+        lengths = np.fromiter(map(len, keys), np.int32, len(keys)).tobytes()
+        key = hashlib.sha256(b"".join([*keys, lengths])).digest()
         known = self._blocks.get(key)
         if known is None:
             known = _SEEN_ONCE
