@@ -1,6 +1,7 @@
 """Prometheus remote write: a snappy block holding a protobuf `WriteRequest` (1.0) or `Request` (2.0).
 
-The content type says which; 2.0 is in `_remote_write_v2`, the rest of this module is 1.0.
+The content type says which; 2.0 is in `_remote_write_v2`, the rest of this module is 1.0. Whole runs of series that
+come again are recognised by `_remote_write_runs`; what is told here is how the series between those are read.
 
 Nearly every series in a request carries one sample and has been seen before. Such a series is never parsed. Its bytes
 end with the sample, whose layout is fixed (times between 1971 and 2109 take six varint bytes):
