@@ -1,6 +1,7 @@
 """Prometheus remote write: a snappy block holding a protobuf `WriteRequest` (1.0) or `Request` (2.0).
 
-The content type says which; 2.0 is in `_remote_write_v2`, the rest of this module is 1.0.
+The content type says which; 2.0 is in `_remote_write_v2`, the rest of this module is 1.0. Whole runs of series that
+come again are recognised by `_remote_write_runs`; what is told here is how the series between those are read.
 
 Nearly every series in a request carries one sample and has been seen before. Such a series is never parsed. Its bytes
 end with the sample, whose layout is fixed (times between 1971 and 2109 take six varint bytes):
@@ -24,9 +25,9 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError as ProtobufError
-from numpy.typing import NDArray
 
 from connectors import Answer, Connector, Decoded, DecodeError, Taken, _remote_write_v2
+from connectors._remote_write_runs import WITH_VALUE, WITHOUT_VALUE, Patterns, are_six_bytes, varint_times
 from connectors._wire import media_type, parse_protobuf, protobuf_messages, unsnappy
 from engine.core import blocks
 from engine.core import labels as label_sets
@@ -47,13 +48,10 @@ MESSAGES = protobuf_messages(
         "Sample": [(1, "value", "double"), (2, "timestamp", "int64")],
         "TimeSeries": _TIME_SERIES,
         "WriteRequest": [(1, "timeseries", "repeated TimeSeries")],
-        "SplitWriteRequest": [(1, "timeseries", "repeated bytes")],
     },
 )
-_SplitWriteRequest = MESSAGES["SplitWriteRequest"]
 _TimeSeries = MESSAGES["TimeSeries"]
 
-_WITH_VALUE, _WITHOUT_VALUE = 18, 9
 _END = np.dtype(
     {
         "names": ["head", "value_tag", "value", "zero_head", "time_tag", "low", "high"],
@@ -89,6 +87,7 @@ class _LabelCache:
 
 _cache = _LabelCache(_CACHE_BYTES)
 _runs = blocks.Runs()
+_patterns = Patterns()
 
 
 def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded:
@@ -98,16 +97,24 @@ def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded
 
 
 def _decode_request(body: bytes) -> Decoded:
-    request = parse_protobuf(_SplitWriteRequest, body)
-    known, rest = _shortcut(list(request.timeseries))
+    known: list[Samples] = []
+    rest: list[bytes] = []
+    for part in _patterns.split(body):
+        if isinstance(part, Samples):
+            known.append(part)
+        else:
+            samples, others = _shortcut(part)
+            known.append(samples)
+            rest += others
     parsed, dropped = _parse(rest)
-    return Decoded(Samples.concat([known, parsed]), dropped)
+    return Decoded(Samples.concat([*known, parsed] if len(parsed) else known), dropped)
 
 
 def forget() -> None:
     """Empty the caches, as after a start."""
     _cache.clear()
     _runs.clear()
+    _patterns.clear()
     _remote_write_v2.forget()
 
 
@@ -152,7 +159,7 @@ def _shortcut(series: list[bytes]) -> tuple[Samples, list[bytes]]:
         return Samples.concat([]), series
     ends = np.frombuffer(joined, _END)
     varint = ends["low"].astype(np.int64) | (ends["high"].astype(np.int64) << 32)
-    timed = (ends["time_tag"] == 0x10) & ((varint & 0x808080808080) == 0x008080808080)  # a varint of just six bytes
+    timed = (ends["time_tag"] == 0x10) & are_six_bytes(varint)
     valued = timed & (ends["head"] == 0x1012) & (ends["value_tag"] == 0x09)
     plain = valued | (timed & (ends["zero_head"] == 0x0712))
     rest: list[bytes] = []
@@ -163,14 +170,17 @@ def _shortcut(series: list[bytes]) -> tuple[Samples, list[bytes]]:
     if not series:
         return Samples.concat([]), rest
     values = np.where(valued, ends["value"], 0.0)
-    sizes = np.where(valued, _WITH_VALUE, _WITHOUT_VALUE).tolist()
+    sizes = np.where(valued, WITH_VALUE, WITHOUT_VALUE).tolist()
     wires = [wire[:-size] for wire, size in zip(series, sizes, strict=True)]
-    samples, unknown = _look_up(wires, _varint_times(varint), values)
+    samples, unknown = _look_up(wires, sizes, varint_times(varint), values)
     return samples, rest + [series[i] for i in unknown]
 
 
-def _look_up(wires: list[bytes], t_ms: Times, values: Values) -> tuple[Samples, list[int]]:
-    """The samples of series by the wire bytes of their labels; and the numbers of those that are not known."""
+def _look_up(wires: list[bytes], sizes: list[int], t_ms: Times, values: Values) -> tuple[Samples, list[int]]:
+    """The samples of series by the wire bytes of their labels; and the numbers of those that are not known.
+
+    `sizes` are those of the samples on the wire.
+    """
     entries: list[bytes] = []
     stops: list[int] = []
     unknown: list[int] = []
@@ -178,6 +188,9 @@ def _look_up(wires: list[bytes], t_ms: Times, values: Values) -> tuple[Samples, 
     for stop in _runs.stops(wires, t_ms):
         own = wires[start:stop]
         block = _runs.block(own, lambda own=own: _all_known(own))  # type: ignore[misc]
+        standing = [block] if block else _all_known(own) if block is not None else None
+        if standing:
+            _patterns.learn(own, sizes[start:stop], standing)
         if block:
             entries.append(block)
             stops.append(stop)
@@ -204,13 +217,6 @@ def _look_up(wires: list[bytes], t_ms: Times, values: Values) -> tuple[Samples, 
 def _all_known(wires: list[bytes]) -> list[bytes] | None:
     found = [labels for wire in wires if (labels := _cache.get(wire)) is not None]
     return found if len(found) == len(wires) else None
-
-
-def _varint_times(varint: NDArray[np.int64]) -> NDArray[np.int64]:
-    times = varint & 0x7F
-    for byte in range(1, 6):
-        times |= ((varint >> (8 * byte)) & 0x7F) << (7 * byte)
-    return times
 
 
 def _parse(series: list[bytes]) -> tuple[Samples, dict[str, int]]:
@@ -244,7 +250,7 @@ def _canonical(series: Any) -> bytes:
 
 
 def _learn(wire: bytes, series: Any, labels: bytes) -> None:
-    for size in (_WITH_VALUE, _WITHOUT_VALUE):
+    for size in (WITH_VALUE, WITHOUT_VALUE):
         prefix = wire[:-size]
         try:
             head = _TimeSeries.FromString(prefix)

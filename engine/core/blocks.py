@@ -14,6 +14,7 @@ time, else its series stand one by one.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -63,6 +64,11 @@ def share(labels: Labels) -> Labels:
     return {sys.intern(name): sys.intern(value) for name, value in labels.items()}
 
 
+def ends_run(key: bytes) -> bool:
+    """Whether a run ends behind the series that `key` names, whatever comes next: one in 32 does."""
+    return zlib.adler32(key) * int(_SPREAD) % 2**64 < int(_EVERY)
+
+
 class Runs:
     """Cuts series into runs, whatever requests they came in, and remembers the blocks of those seen before."""
 
@@ -79,15 +85,18 @@ class Runs:
         stops: list[int] = (np.flatnonzero(last) + 1).tolist()
         return stops
 
-    def block(self, keys: Sequence[bytes], label_bytes: Callable[[], Sequence[bytes] | None]) -> bytes:
+    def block(self, keys: Sequence[bytes], label_bytes: Callable[[], Sequence[bytes] | None]) -> bytes | None:
         """The block of a run that `keys` name, one each series; empty if its series are to stand one by one.
 
         `label_bytes` gives the label sets, and is asked when the run comes for the second time; None: not known yet.
+        Until then the answer is None, too: the series stand one by one this time.
         """
         if not _FEWEST <= len(keys) <= _MOST:
             return b""
-        # The lengths, too: else two runs could be the same bytes cut differently.
-        key = b"".join([*keys, np.fromiter(map(len, keys), np.int32, len(keys)).tobytes()])
+        # The lengths, too: else two runs could be the same bytes cut differently. A digest that nobody can forge
+        # stands for them, since the keys of all runs would take as much memory as the label sets themselves.
+        lengths = np.fromiter(map(len, keys), np.int32, len(keys)).tobytes()
+        key = hashlib.sha256(b"".join([*keys, lengths])).digest()
         known = self._blocks.get(key)
         if known is None:
             known = _SEEN_ONCE
@@ -97,7 +106,7 @@ class Runs:
             if max(map(len, series)) > _LONGEST_BYTES or len(known) >= sum(map(len, series)):
                 known = _NOT_WORTH_IT
             self._blocks.put(key, known)
-        return b"" if known == _NOT_WORTH_IT else known
+        return b"" if known == _NOT_WORTH_IT else known or None
 
     def clear(self) -> None:
         """Forget everything."""

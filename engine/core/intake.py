@@ -146,7 +146,7 @@ class MetricIntake:
             rows = np.concatenate([window.rows(picked.keys), *(part.rows_in(window) for part, _, _ in picked.parts)])
             t_ms = np.concatenate([single_ms, np.repeat(part_ms, lengths)])
             if picked.at and places:  # in the batch's order: of two samples of one series and time the first counts
-                order = np.argsort(at)
+                order = np.argsort(at, kind="stable")  # two ascending runs, which that kind merges
                 at, rows, t_ms = at[order], rows[order], t_ms[order]
             window.append_rows(rows, t_ms, values[at])
         group.matched(source, selector.key, np.concatenate([single_ms, part_ms]))

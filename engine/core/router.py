@@ -43,7 +43,7 @@ def by_shard(groups: Iterable[RuleGroup], shards: int) -> dict[int, list[RuleGro
 
 
 class _Known(Struct, frozen=True):
-    """A block of series: how many, how many of them no shard wants, and which each shard gets (None: all)."""
+    """A series or a block: how many series, how many no shard wants, and which of them each shard gets (None: all)."""
 
     count: int
     unwanted: int
@@ -75,6 +75,7 @@ class Router:
         self._metrics = _selectors(owned, "metrics")
         self._logs = _selectors(owned, "logs")
         self._blocks: RecentCache[bytes, _Known] = RecentCache(_CACHE_LIMIT // 10)
+        self._singles: dict[tuple[int, ...], _Known] = {}
         self._series_cache: RecentCache[bytes, tuple[int, ...]] = RecentCache(_CACHE_LIMIT)
         self._stream_cache: RecentCache[bytes, tuple[int, ...]] = RecentCache(_CACHE_LIMIT)
         self.unwanted = 0
@@ -91,28 +92,18 @@ class Router:
         return self._route_logs(batch)
 
     def _route_metrics(self, batch: MetricBatch) -> list[RuleInput]:
-        picks = {shard: _Pick() for shard in self._metrics}
-        row = 0
-        for raw, t_ms in zip(batch.series, batch.t_ms, strict=True):
-            element = bytes(raw)
-            if not is_block(element):
-                wanted = _wanted(element, self._metrics, self._series_cache)
-                for shard in wanted:
-                    picks[shard].take((raw,), t_ms, (row,))
-                self.unwanted += not wanted
-                row += 1
-                continue
-            block = self._blocks.get(element) or self._learn(element)
-            self.unwanted += block.unwanted
-            for shard, rows in block.wanted.items():
-                if rows is None:
-                    picks[shard].take((raw,), t_ms, range(row, row + block.count))
-                else:
-                    picks[shard].take((Raw(block.labels[i]) for i in rows), t_ms, [row + i for i in rows])
-            row += block.count
-        if row != len(batch.values):
-            raise ValueError(f"{row} series and {len(batch.values)} values")
-        return [RuleInput(shard, _picked(batch, pick)) for shard, pick in picks.items()]
+        elements = [self._element(bytes(raw)) for raw in batch.series]
+        series = sum(element.count for element in elements)
+        if series != len(batch.values):
+            raise ValueError(f"{series} series and {len(batch.values)} values")
+        self.unwanted += sum(element.unwanted for element in elements)
+        return [RuleInput(shard, _part(batch, elements, shard)) for shard in self._metrics]
+
+    def _element(self, element: bytes) -> _Known:
+        if is_block(element):
+            return self._blocks.get(element) or self._learn(element)
+        wanted = _wanted(element, self._metrics, self._series_cache)
+        return self._singles.setdefault(wanted, _Known(1, not wanted, (), dict.fromkeys(wanted)))
 
     def _learn(self, element: bytes) -> _Known:
         labels = [label_sets.encode(one) for one in unpack(element)]
@@ -160,12 +151,20 @@ def _wanted(
     return shards
 
 
-def _picked(batch: MetricBatch, pick: _Pick) -> MetricBatch:
-    """A batch with only what was picked (raw label bytes untouched)."""
-    if len(pick.rows) == len(batch.values):
+def _part(batch: MetricBatch, elements: Sequence[_Known], shard: int) -> MetricBatch:
+    """What a shard gets of a batch: that itself if all, else a copy of a part (raw label bytes untouched)."""
+    wanted = [element.wanted.get(shard, ()) for element in elements]
+    if all(rows is None for rows in wanted):
         return batch
+    pick, row = _Pick(), 0
+    for raw, t_ms, element, rows in zip(batch.series, batch.t_ms, elements, wanted, strict=True):
+        if rows is None:
+            pick.take((raw,), t_ms, range(row, row + element.count))
+        elif rows:
+            pick.take((Raw(element.labels[i]) for i in rows), t_ms, [row + i for i in rows])
+        row += element.count
     special = batch.special
     if special:
         special = {str(new): special[str(old)] for new, old in enumerate(pick.rows) if str(old) in special}
-    values = [batch.values[row] for row in pick.rows]
+    values = [batch.values[i] for i in pick.rows]
     return msgspec.structs.replace(batch, series=pick.series, t_ms=pick.t_ms, values=values, special=special)

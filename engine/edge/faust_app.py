@@ -172,10 +172,9 @@ class RoleApp:
         pause_s = RETRY_PAUSE_FIRST_S
         while True:
             try:
-                sent = await self.app.send(
-                    self.prefix + topic, key=key, value=value, key_serializer="raw", value_serializer="raw"
-                )
-                await sent
+                # The producer itself: `app.send` makes a topic and a schema for every message.
+                producer = await self.app.maybe_start_producer()
+                await (await producer.send(self.prefix + topic, key, value, None, None, None))
             except (KafkaError, ProducerSendError, OSError) as error:
                 if isinstance(error, _REFUSALS) or isinstance(error.__cause__, _REFUSALS):
                     raise SendRefusedError(f"{topic} does not take {len(value)} bytes: {error}") from error

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from engine.core import labels as label_sets
 from engine.core.batching import Samples, label_sizes, split_samples
-from engine.core.blocks import Runs, is_block, unpack
+from engine.core.blocks import Runs, ends_run, is_block, unpack
 from engine.core.group import StepConfig
 from engine.core.messages import MetricBatch, decode_batch, encode
 from engine.core.router import Router
@@ -183,3 +183,18 @@ def test_pieces_of_blocks_fit_and_lose_nothing(counts: list[int], max_events: in
     assert np.concatenate([piece.values for piece in pieces]).tolist() == values.tolist()
     assert [n for piece in pieces for n in piece.counts.tolist()] == counts
     assert all(0 < len(piece) <= max_events for piece in pieces)
+
+
+@given(st.lists(st.binary(max_size=40), min_size=2, max_size=60))
+def test_a_series_ends_a_run_by_its_key_alone_wherever_it_stands(keys: list[bytes]) -> None:
+    stops = Runs.stops(keys, np.zeros(len(keys), np.int64))
+    assert [i + 1 for i, key in enumerate(keys) if ends_run(key) or i + 1 == len(keys)] == stops
+
+
+def test_what_a_run_is_to_stand_as_is_undecided_until_it_comes_again() -> None:
+    runs = Runs()
+    worth_it, alike, short = target(1, 4), target(1, 1) * 4, target(1, 2)
+    assert runs.block(worth_it, lambda: worth_it) is None
+    assert runs.block(worth_it, lambda: worth_it)
+    assert [runs.block(alike, lambda: alike) for _ in range(2)] == [None, b""]
+    assert runs.block(short, lambda: short) == b""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
+import pytest
 from msgspec import Raw
 
 from engine.core.blocks import Runs
@@ -59,3 +61,18 @@ def test_what_no_shard_wants_is_counted_also_where_a_block_passes_whole():
     assert router.unwanted == 1
     router.route(batch("s", 2, 5, [("z", 1, 1.0), ("x", 1, 1.0)]))
     assert router.unwanted == 2
+
+
+def test_a_shard_that_wants_all_of_a_batch_gets_that_very_object_and_one_that_wants_a_part_a_copy():
+    whole, part = batch("s", 1, 5, [("x", 1, 1.0)]), batch("s", 2, 5, [("x", 1, 1.0), ("nobody", 1, 2.0)])
+    router = Router(TWO, 64)
+    assert [m.batch is whole for m in router.route(whole) if m.batch.series] == [True]
+    assert [m.batch.values for m in router.route(part) if m.batch.series] == [[1.0]]
+
+
+def test_a_batch_whose_blocks_do_not_hold_as_many_series_as_there_are_values_is_refused_and_not_counted():
+    router = Router(TWO, 64)
+    short = msgspec.structs.replace(batch("s", 1, 5, [("nobody", 1, 1.0)]), values=[1.0, 2.0])
+    with pytest.raises(ValueError, match="1 series and 2 values"):
+        router.route(short)
+    assert router.unwanted == 0
