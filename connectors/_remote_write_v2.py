@@ -92,16 +92,17 @@ class _Symbols:
         ]
 
     def _add(self, symbol: bytes) -> int:
+        try:
+            symbol.decode()  # also one that nothing refers to: as the protobuf parser does
+        except UnicodeDecodeError as error:
+            raise DecodeError("bad_utf8", f"a symbol is not UTF-8: {error}") from error
         self._used_bytes += len(symbol) + _ENTRY_OVERHEAD_BYTES
         self._texts.append(symbol)
         self._numbers[symbol] = len(self._texts) - 1
         return len(self._texts) - 1
 
     def _learn(self, key: bytes) -> bytes:
-        try:
-            texts = [self._texts[number].decode() for number in np.frombuffer(key, np.uint32).tolist()]
-        except UnicodeDecodeError as error:
-            raise DecodeError("invalid_labels", f"a label is not UTF-8: {error}") from error
+        texts = [self._texts[number].decode() for number in np.frombuffer(key, np.uint32).tolist()]
         names, values = texts[::2], texts[1::2]
         if len(names) != len(values) or len(set(names)) != len(names):
             raise DecodeError("invalid_labels", f"labels are pairs and no name stands twice, got {texts}")

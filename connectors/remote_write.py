@@ -48,6 +48,7 @@ MESSAGES = protobuf_messages(
         "Sample": [(1, "value", "double"), (2, "timestamp", "int64")],
         "TimeSeries": _TIME_SERIES,
         "WriteRequest": [(1, "timeseries", "repeated TimeSeries")],
+        "SplitWriteRequest": [(1, "timeseries", "repeated bytes")],
     },
 )
 _TimeSeries = MESSAGES["TimeSeries"]

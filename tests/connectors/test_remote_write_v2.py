@@ -219,7 +219,7 @@ def test_label_sets_that_prometheus_would_refuse_are_refused(series: Series, rea
 
 def test_a_label_that_is_not_utf8_is_refused():
     body = request(Series({"__name__": "m", "x": "????"}, [(1.0, T_MS)])).replace(b"????", b"\xff\xfe\xff\xfe")
-    with pytest.raises(DecodeError, match="invalid_labels"):
+    with pytest.raises(DecodeError, match="bad_utf8"):
         samples_of(body)
 
 

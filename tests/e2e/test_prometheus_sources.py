@@ -31,6 +31,7 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from engine.core import labels as label_sets
+from engine.core.blocks import is_block, unpack
 from engine.core.messages import MetricBatch, decode_batch
 from tests.e2e.shop import start_roles
 from tests.parts import Program, Prometheus, answers, free_ports, running_kafka
@@ -173,8 +174,13 @@ class World:
 
 def _samples(batch: Any) -> list[tuple[bytes, int, float]]:
     assert isinstance(batch, MetricBatch)
-    rows = zip(batch.series, batch.t_ms, batch.values, strict=True)
-    return [(bytes(raw), t_ms, v) for i, (raw, t_ms, v) in enumerate(rows) if str(i) not in batch.special]
+    rows: list[tuple[bytes, int]] = []
+    for raw, t_ms in zip(batch.series, batch.t_ms, strict=True):
+        entry = bytes(raw)
+        series = [label_sets.encode(one) for one in unpack(entry)] if is_block(entry) else [entry]
+        rows += [(key, t_ms) for key in series]
+    samples = enumerate(zip(rows, batch.values, strict=True))
+    return [(key, t_ms, value) for i, ((key, t_ms), value) in samples if str(i) not in batch.special]
 
 
 def configured(way: Way, sentinel_url: str, exporter_url: str, own_url: str) -> str:
