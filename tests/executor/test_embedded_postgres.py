@@ -19,13 +19,14 @@ FAST = {"fsync": "off"}
 
 
 def servers(state: Path) -> list[psutil.Process]:
-    """The server processes of a state folder."""
+    """The server processes of a state folder; not what they forked a moment ago, which still has their command line."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
+    for process in psutil.process_iter(["cmdline", "ppid"]):
         command = process.info["cmdline"] or []
         if str(state / "postgres") in command and "postgres" in command[0]:
             found.append(process)
-    return found
+    own = {process.pid for process in found}
+    return [process for process in found if process.info["ppid"] not in own]
 
 
 async def gone(state: Path) -> None:
