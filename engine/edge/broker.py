@@ -24,7 +24,7 @@ from engine.flow import Topic
 log = structlog.get_logger(__name__)
 
 START_TIMEOUT_S = 15
-EMBEDDED_FETCH_WAIT_MS = 20
+EMBEDDED_FETCH_WAIT_MS = 10
 
 
 class BrokerError(Exception):
