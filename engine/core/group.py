@@ -36,7 +36,7 @@ from engine.core.alert import (
     transition,
 )
 from engine.core.eager import EagerTimes
-from engine.core.expression import EvaluationError, Presence, Times, Vector, Window
+from engine.core.expression import EvaluationError, Presence, Selector, Times, Vector, Window
 from engine.core.gotemplate import Template
 from engine.core.gotemplate.values import TemplateError
 from engine.core.labels import Labels, fingerprint
@@ -158,6 +158,12 @@ class Group:
             if before.get(rule.key) in old._eager and index in self._eager:
                 self._eager[index] = old._eager[before[rule.key]]
         self.recorder.adopt(old.recorder)
+
+    def produced_by(self, selector: Selector, group: Group, rule: Rule) -> None:
+        """Note a rule that records what a selector reads, once."""
+        known = self.producers.setdefault(selector.key, [])
+        if not any(other is rule for _, other in known):
+            known.append((group, rule))
 
     def snapshot(self) -> GroupSnapshot:
         """The state to keep. Alerts are shared, not copied: encode it before the next step."""

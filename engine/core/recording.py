@@ -230,16 +230,21 @@ class Recorder:
 def connect(groups: Iterable[Group]) -> None:
     """Tell every group's recorder who in the shard reads what it records; groups stand in the order of `in_order`."""
     ordered = list(groups)
-    for group in reversed(ordered):  # readers first: a producer has to know how far back they look
-        recorder = group.recorder
+    made: dict[str, list[tuple[Group, Rule, Output]]] = {}
+    for group in ordered:
         for rule in group.rules.rules:
-            for reader in ordered:
-                for selector in reader.selectors:
-                    if any(may_read(selector, output) for output in outputs(rule)):
-                        recorder.read_by(reader, selector)
-                        reader.producers.setdefault(selector.key, []).append((group, rule))
+            for output in outputs(rule):
+                made.setdefault(output.name, []).append((group, rule, output))
+    for reader in ordered:
+        for selector in reader.selectors:
+            for name in _names(selector, made):
+                for group, rule, output in made[name]:
+                    if may_read(selector, output):
+                        group.recorder.read_by(reader, selector)
+                        reader.produced_by(selector, group, rule)
+    for group in reversed(ordered):  # readers first: a producer has to know how far back they look
         if any(isinstance(rule, RecordRule) for rule in group.rules.rules):
-            recorder.rebuild_ms = max((_looks_back_ms(group, *reader) for reader in recorder.readers), default=0)
+            group.recorder.rebuild_ms = max((_looks_back_ms(group, *one) for one in group.recorder.readers), default=0)
 
 
 def _looks_back_ms(group: Group, reader: Group, selector: Selector) -> int:
