@@ -20,15 +20,14 @@ from engine.core.expression import Selector, Times, Values
 from engine.core.group import Group, times_ms
 from engine.core.messages import MetricBatch
 from engine.core.series import Rows
-from engine.core.window import STALE, MetricWindow
+from engine.core.window import MetricWindow
 
-_SPECIAL = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf, "stale": STALE}
 _SERIES_LIMIT, _BLOCK_LIMIT = 500_000, 50_000
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Samples in columns: series `keys[rows[i]]` (label bytes) had `values[i]` at `t_ms[i]`; `STALE` is a marker."""
+    """Samples in columns: series `keys[rows[i]]` (label bytes) had `values[i]` at `t_ms[i]`; `STALE` marks an end."""
 
     keys: Sequence[bytes]
     rows: Rows
@@ -111,9 +110,9 @@ class MetricIntake:
                     target.at.append(place)
                     target.t_ms.append(t_ms)
                 place += 1
-        if place != len(batch.values):
-            raise ValueError(f"{place} series and {len(batch.values)} values")
-        values = batch_values(batch)
+        if place != batch.count:
+            raise ValueError(f"{place} series and {batch.count} values")
+        values = batch.numbers
         return sum(self._fill(index, chosen, batch.source, values) for index, chosen in picked.items())
 
     def add_columns(self, source: str, columns: Columns) -> int:
@@ -179,11 +178,3 @@ def _window(group: Group, selector: Selector) -> MetricWindow:
     if not isinstance(window, MetricWindow):
         raise TypeError(f"metric selector {selector.key} has a window that takes no metrics")
     return window
-
-
-def batch_values(batch: MetricBatch) -> Values:
-    """The values of a batch's samples, special ones among them. Raises `IndexError` for one of no sample."""
-    values = np.asarray(batch.values, np.float64)
-    for row, text in batch.special.items():
-        values[int(row)] = _SPECIAL[text]
-    return values

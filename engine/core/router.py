@@ -20,7 +20,7 @@ from engine.core import labels as label_sets
 from engine.core.blocks import is_block, unpack
 from engine.core.caches import RecentCache
 from engine.core.expression import Selector
-from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch, RuleInput
+from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch, RuleInput, pack
 from engine.core.recording import together
 from engine.core.rules import RuleGroup
 
@@ -94,8 +94,8 @@ class Router:
     def _route_metrics(self, batch: MetricBatch) -> list[RuleInput]:
         elements = [self._element(bytes(raw)) for raw in batch.series]
         series = sum(element.count for element in elements)
-        if series != len(batch.values):
-            raise ValueError(f"{series} series and {len(batch.values)} values")
+        if series != batch.count:
+            raise ValueError(f"{series} series and {batch.count} values")
         self.unwanted += sum(element.unwanted for element in elements)
         return [RuleInput(shard, _part(batch, elements, shard)) for shard in self._metrics]
 
@@ -163,8 +163,5 @@ def _part(batch: MetricBatch, elements: Sequence[_Known], shard: int) -> MetricB
         elif rows:
             pick.take((Raw(element.labels[i]) for i in rows), t_ms, [row + i for i in rows])
         row += element.count
-    special = batch.special
-    if special:
-        special = {str(new): special[str(old)] for new, old in enumerate(pick.rows) if str(old) in special}
-    values = [batch.values[i] for i in pick.rows]
-    return msgspec.structs.replace(batch, series=pick.series, t_ms=pick.t_ms, values=values, special=special)
+    values = pack(batch.numbers[pick.rows])
+    return msgspec.structs.replace(batch, series=pick.series, t_ms=pick.t_ms, values=values)

@@ -36,6 +36,9 @@ does by default."""
 def run(settings: Settings, roles: Iterable[RoleName]) -> int:
     """Host the roles until SIGTERM or SIGINT; the exit status."""
     gc.set_threshold(*GC_THRESHOLD)
+    import uvloop
+
+    uvloop.install()
     return asyncio.run(_run(settings, frozenset(roles)))
 
 
