@@ -20,7 +20,7 @@ from engine.core.expression import Times, Values
 from engine.core.messages import LogEntry, LogStream
 from engine.core.series import Rows
 
-MAX_EVENTS = 10_000
+MAX_EVENTS = 20_000
 MAX_BYTES = 850_000
 MAX_LABEL_BYTES = 64 * 1024
 MAX_LINE_BYTES = 256 * 1024

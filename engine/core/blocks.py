@@ -39,9 +39,13 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(tuple[Labels, dict[str, list[str]]]).decode
 
 
+BLOCK = ord("[")
+"""The first byte of a block; that of a label set is another."""
+
+
 def is_block(element: bytes) -> bool:
     """Whether an element of `MetricBatch.series` is a block; else it is one label set."""
-    return element[:1] == b"["
+    return element[0] == BLOCK
 
 
 def unpack(block: bytes) -> list[Labels]:

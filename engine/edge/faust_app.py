@@ -235,7 +235,7 @@ def open_app(role: str, settings: Settings, bootstrap: str, own: tuple[Telemetry
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=kafka.partitions,
-        producer_compression_type="zstd",
+        producer_compression_type="snappy" if role == "router" else "zstd",
         producer_linger=0,
         producer_max_batch_size=MAX_MESSAGE_BYTES,
         consumer_auto_offset_reset="earliest",

@@ -70,7 +70,7 @@ def test_a_shard_that_wants_all_of_a_batch_gets_that_very_object_and_one_that_wa
 
 def test_a_batch_whose_blocks_do_not_hold_as_many_series_as_there_are_values_is_refused_and_not_counted():
     router = Router(TWO, 64)
-    short = msgspec.structs.replace(batch("s", 1, 5, [("nobody", 1, 1.0)]), values=[1.0, 2.0])
+    short = msgspec.structs.replace(batch("s", 1, 5, [("nobody", 1, 1.0)]), values=pack([1.0, 2.0]))
     with pytest.raises(ValueError, match="1 series and 2 values"):
         router.route(short)
     assert router.unwanted == 0

@@ -244,7 +244,9 @@ def test_pieces_of_samples_fit_and_lose_nothing(sizes: list[int], max_events: in
     pieces = list(split_samples(given_samples, label_sizes(given_samples), max_events, max_bytes))
     assert [t for piece in pieces for t in piece.t_ms.tolist()] == list(range(len(sizes)))
     assert all(0 < len(piece) <= max_events for piece in pieces)
-    assert all(sum(map(len, piece.series)) + 72 * len(piece) <= max_bytes for piece in pieces)
+    for piece in pieces:
+        batch = MetricBatch("s", 1, 1, 0, 0, list(map(Raw, piece.series)), [10**18] * len(piece), pack(piece.values))
+        assert len(encode(batch)) <= max_bytes + 150  # names and numbers of the batch itself
 
 
 @given(
