@@ -408,3 +408,25 @@ def test_requests_that_failed_together_may_come_again_apart():
     assert send(source, NOW + 1_000, NOW + 400).dropped == {}
     assert send(source, NOW + 1_000, NOW + 10).dropped == {}
     assert send(source, NOW + 1_100, NOW + 1_100).batches[0].watermark_ms == NOW + 300
+
+
+def test_while_batches_come_fast_the_next_one_says_the_watermark_and_a_heartbeat_only_when_it_stays_out():
+    """
+    batches    . .                     40 ms apart, their events 10 s
+    at (ms)    0 40  60  119 120
+    heartbeat        -   -   beat
+    """
+    source = clock()
+    send(source, NOW, NOW - 10_000)
+    send(source, NOW + 40, NOW)
+    assert [source.heartbeat(NOW + at_ms) for at_ms in (60, 119)] == [None, None]
+    beat = source.heartbeat(NOW + 120)
+    assert beat is not None
+    assert beat.watermark_ms == NOW - 100
+
+
+def test_while_batches_come_slowly_a_heartbeat_says_at_once_what_was_held_back():
+    source = clock()
+    send(source, NOW, NOW - 10_000)
+    send(source, NOW + 51, NOW)
+    assert source.heartbeat(NOW + 52) is not None
