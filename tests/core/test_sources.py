@@ -209,7 +209,13 @@ def test_a_wall_clock_that_jumps_back_does_no_harm():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), STALE, -0.0, 5e-324, 0.1])
 def test_a_value_goes_over_the_topic_bit_by_bit(value: float):
     (batch,) = stamped(clock(), samples(NOW, value=value), NOW).batches
-    assert decode_batch(encode(batch)).values == struct.pack("<d", value)
+    got = decode_batch(encode(batch))
+    assert isinstance(got, MetricBatch)
+    assert got.numbers.tobytes() == struct.pack("<d", value)
+
+
+def test_values_stand_by_the_place_of_their_bytes():
+    assert pack([1.0, -2.0]) == bytes([0, 0] * 6 + [0xF0, 0x00] + [0x3F, 0xC0])
 
 
 def test_a_line_over_the_limit_is_refused_and_counted_and_its_neighbours_are_taken():
