@@ -196,7 +196,8 @@ def _round(context: Context, arguments: Arguments) -> Value:
 def _quantile_over_time(context: Context, arguments: Arguments) -> Value:
     q = scalar_value(arguments[0].evaluate(context))
     data = range_value(arguments[1].evaluate(context))
-    _check_quantile(context, q)
+    if (data.stop > data.first).any():
+        _check_quantile(context, q)
     return _from_range(data, ranges.quantile_over_time(q, data))
 
 
@@ -214,8 +215,9 @@ def _predict_linear(context: Context, arguments: Arguments) -> Value:
 def _double_exponential_smoothing(context: Context, arguments: Arguments) -> Value:
     data = range_value(arguments[0].evaluate(context))
     smoothing, trend = _scalars(context, arguments[1:])
+    some = bool((data.stop > data.first).any())
     for name, factor in (("smoothing", smoothing), ("trend", trend)):
-        if not 0 < factor < 1:
+        if some and (factor <= 0 or factor >= 1):  # NaN passes, as in Prometheus
             raise EvaluationError(f"invalid {name} factor. Expected: 0 < {name[0]}f < 1, got: {fmt.number(factor)}")
     return _from_range(data, ranges.double_exponential_smoothing(data, smoothing, trend))
 
@@ -225,7 +227,13 @@ def _histogram_quantile(context: Context, arguments: Arguments) -> Value:
     vector = vector_value(arguments[1].evaluate(context))
     _check_quantile(context, q)
     series, buckets, present = histograms.collect(vector, context)
+    _check_monotonic(context, q, buckets)
     return unique(InstantVector(series, histograms.quantile(q, buckets), present))
+
+
+def _check_monotonic(context: Context, q: float, buckets: histograms.Buckets) -> None:
+    if 0 <= q <= 1 and (buckets.repaired & buckets.answerable).any():
+        context.note("info", "input to histogram_quantile needed to be fixed for monotonicity")
 
 
 def _histogram_quantiles(context: Context, arguments: Arguments) -> Value:
@@ -237,6 +245,7 @@ def _histogram_quantiles(context: Context, arguments: Arguments) -> Value:
     parts: list[InstantVector] = []
     for q in _scalars(context, arguments[2:]):
         _check_quantile(context, q)
+        _check_monotonic(context, q, buckets)
         text = fmt.open_metrics_number(q)
         labelled = series.mapped(("quantile", name, text), partial(_labelled, name, text))
         parts.append(unique(InstantVector(labelled, histograms.quantile(q, buckets), present)))

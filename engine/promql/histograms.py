@@ -35,11 +35,23 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Histogram `i` has the cumulative `counts[i, :size[i]]` at the upper `bounds[i, :size[i]]`, ascending."""
+    """Histogram `i` has the cumulative `counts[i, :size[i]]` at the upper `bounds[i, :size[i]]`, ascending.
+
+    `repaired[i]` says that a count fell and was made monotonic.
+    """
 
     bounds: NDArray[np.float64]
     counts: NDArray[np.float64]
     size: Rows
+    repaired: Mask
+
+    @property
+    def answerable(self) -> Mask:
+        """Which have a quantile: those that count something, in more than one bucket, the last of them unbounded."""
+        rows, last = np.arange(len(self.size)), np.maximum(self.size - 1, 0)
+        if not self.counts.shape[1]:
+            return np.zeros(len(rows), dtype=np.bool_)
+        return np.isposinf(self.bounds[rows, last]) & (self.size > 1) & (self.counts[rows, last] != 0)
 
 
 def layout(series: SeriesSet) -> Layout:
@@ -87,29 +99,26 @@ def collect(vector: InstantVector, context: Context) -> tuple[SeriesSet, Buckets
     size = np.bincount(owner, minlength=len(plan.histograms))
     column = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size)
     shape = (len(size), int(size.max(initial=0)))
-    matrix = Buckets(np.full(shape, np.inf), np.zeros(shape), size)
+    matrix = Buckets(np.full(shape, np.inf), np.zeros(shape), size, np.zeros(len(size), dtype=np.bool_))
     matrix.bounds[owner, column] = bounds
     matrix.counts[owner, column] = counts
-    if _make_monotonic(matrix):
-        context.note("info", "input to histogram_quantile needed to be fixed for monotonicity")
+    _make_monotonic(matrix)
     return plan.histograms, matrix, size > 0
 
 
-def _make_monotonic(buckets: Buckets) -> bool:
-    """Repair counts in place; True if one really fell (not only by floating point noise)."""
-    forced = False
+def _make_monotonic(buckets: Buckets) -> None:
+    """Repair counts in place, and mark where one really fell (not only by floating point noise)."""
     if _rises(buckets):
-        return forced
+        return
     previous = buckets.counts[:, 0].copy()
     for i in range(1, buckets.counts.shape[1]):
         here = i < buckets.size
         current = buckets.counts[:, i]
         noise = here & _almost_equal(previous, current)
         fell = here & ~noise & (current < previous)
-        forced = forced or bool(fell.any())
+        buckets.repaired[fell] = True
         current[noise | fell] = previous[noise | fell]
         previous = np.where(here, current, previous)
-    return forced
 
 
 def _rises(buckets: Buckets) -> bool:
@@ -153,8 +162,7 @@ def quantile(q: float, buckets: Buckets) -> Values:
         inside = start + (end - start) * ((rank - before) / (buckets.counts[rows, hit] - before))
         result = np.where((hit == 0) & (end <= 0), end, inside)
         result = np.where(hit == last, buckets.bounds[rows, np.maximum(last - 1, 0)], result)
-        complete = np.isposinf(buckets.bounds[rows, last]) & (buckets.size > 1) & (total != 0)
-        return np.where(complete, result, np.nan)
+        return np.where(buckets.answerable, result, np.nan)
 
 
 def fraction(lower: float, upper: float, buckets: Buckets) -> Values:

@@ -20,8 +20,9 @@ def repaired(rows: list[list[float]]) -> tuple[bool, list[list[float]]]:
     counts = np.zeros((len(rows), max(size)))
     for number, row in enumerate(rows):
         counts[number, : len(row)] = row
-    buckets = histograms.Buckets(np.zeros_like(counts), counts, size)
-    return histograms._make_monotonic(buckets), counts.tolist()
+    buckets = histograms.Buckets(np.zeros_like(counts), counts, size, np.zeros(len(rows), dtype=np.bool_))
+    histograms._make_monotonic(buckets)
+    return bool(buckets.repaired.any()), counts.tolist()
 
 
 @given(st.lists(st.lists(COUNTS, min_size=1, max_size=5), min_size=1, max_size=3))
