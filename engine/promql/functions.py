@@ -203,7 +203,7 @@ def _quantile_over_time(context: Context, arguments: Arguments) -> Value:
 
 def _check_quantile(context: Context, q: float) -> None:
     if not 0 <= q <= 1:
-        context.note("warn", f"quantile value should be between 0 and 1, got {fmt.number(q)}")
+        context.note("warn", f"quantile value should be between 0 and 1, got {fmt.general(q)}")
 
 
 def _predict_linear(context: Context, arguments: Arguments) -> Value:
@@ -218,7 +218,7 @@ def _double_exponential_smoothing(context: Context, arguments: Arguments) -> Val
     some = bool((data.stop > data.first).any())
     for name, factor in (("smoothing", smoothing), ("trend", trend)):
         if some and (factor <= 0 or factor >= 1):  # NaN passes, as in Prometheus
-            raise EvaluationError(f"invalid {name} factor. Expected: 0 < {name[0]}f < 1, got: {fmt.number(factor)}")
+            raise EvaluationError(f"invalid {name} factor. Expected: 0 < {name[0]}f < 1, got: {fmt.fixed(factor)}")
     return _from_range(data, ranges.double_exponential_smoothing(data, smoothing, trend))
 
 

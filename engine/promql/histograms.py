@@ -51,7 +51,8 @@ class Buckets:
         rows, last = np.arange(len(self.size)), np.maximum(self.size - 1, 0)
         if not self.counts.shape[1]:
             return np.zeros(len(rows), dtype=np.bool_)
-        return np.isposinf(self.bounds[rows, last]) & (self.size > 1) & (self.counts[rows, last] != 0)
+        unbounded = np.isposinf(self.bounds[rows, last])
+        return np.asarray(unbounded & (self.size > 1) & (self.counts[rows, last] != 0))
 
 
 def layout(series: SeriesSet) -> Layout:

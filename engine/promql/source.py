@@ -53,6 +53,16 @@ def for_parser(text: str) -> str:
     return "".join([*parts, text[done:]])
 
 
+def with_minus(text: str) -> str:
+    """The rewritten text with each `+` a `-`: of the same type, but what a sign cannot stand before is refused.
+
+    The parser forgets a sign `+` without a look at what follows.
+    """
+    found = tokens(text)
+    signs = {t.offset for before, t in pairwise([Token("", "", 0), *found]) if t.text == "+" and before.text != "@"}
+    return "".join("-" if at in signs else character for at, character in enumerate(text))
+
+
 def at_ms(seconds: float) -> int:
     """The time that a number after `@` stands for."""
     return round((seconds if seconds < BEFORE_1970_S else BEFORE_1970_S - seconds) * 1000)

@@ -54,7 +54,7 @@ class Aggregation:
         number = scalar_value(parameter)
         if self.operator == "quantile":
             if not 0 <= number <= 1:
-                context.note("warn", f"quantile value should be between 0 and 1, got {fmt.number(number)}")
+                context.note("warn", f"quantile value should be between 0 and 1, got {fmt.general(number)}")
             return self._reduce(vector, lambda v, g, n: _quantiles(number, v, g, n))
         if self.operator == "limit_ratio":
             return self._share(vector, number, context)
@@ -77,7 +77,7 @@ class Aggregation:
         if math.isnan(parameter):
             raise EvaluationError("Parameter value is NaN")
         if abs(parameter) >= 2**63:
-            raise EvaluationError(f"Scalar value {fmt.number(parameter)} overflows int64")
+            raise EvaluationError(f"Scalar value {fmt.general(parameter)} overflows int64")
         rows = np.flatnonzero(vector.present)
         values, rank = vector.values[rows], vector.series.rank[rows]
         groups = self._groups(vector.series)[0][rows]
@@ -99,7 +99,7 @@ class Aggregation:
             raise EvaluationError("Ratio value is NaN")
         capped = max(-1.0, min(1.0, parameter))
         if capped != parameter:
-            got, cap = fmt.number(parameter), fmt.number(capped)
+            got, cap = fmt.general(parameter), fmt.general(capped)
             context.note("warn", f"ratio value should be between -1 and 1, got {got}, capping to {cap}")
         kept = ratio.chosen(vector.series, capped)
         return InstantVector(vector.series, vector.values, vector.present & kept)

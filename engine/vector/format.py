@@ -36,6 +36,11 @@ def json_number(value: float) -> str:
     return repr(value)
 
 
+def fixed(value: float) -> str:
+    """With six decimals (Go's format `%f`)."""
+    return f"{value:f}" if math.isfinite(value) else number(value)
+
+
 def json_seconds(t_ms: int) -> str:
     """A time as Prometheus's HTTP API writes it: seconds, with three decimals where it is not a whole second."""
     whole, part = divmod(abs(t_ms), 1000)
@@ -48,6 +53,12 @@ def exponent_number(value: float) -> str:
         return number(value)
     digits = len(Decimal(repr(value)).normalize().as_tuple().digits)
     return f"{value:.{digits - 1}e}"
+
+
+def general(value: float) -> str:
+    """As `number`, with an exponent from 1e6 on and below 1e-4 (Go's format `%g`)."""
+    plain = value == 0 or not math.isfinite(value) or -4 <= Decimal(repr(value)).adjusted() < 6
+    return number(value) if plain else exponent_number(value)
 
 
 def open_metrics_number(value: float) -> str:

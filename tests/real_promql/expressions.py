@@ -12,7 +12,8 @@ from random import Random
 from tests.real_promql.series import START_MS
 from tests.real_promql.spelling import Spelling
 
-LABELS = ("job", "instance", "zone", "le", "method")
+LABELS = ("job", "instance", "zone", "le", "method", "__name__")
+MATCHED = ("job", "instance", "zone", "method")
 VALUES = ("a", "b", "0", "1", "x", "y", "Ä", "GET", "get", "a b", "")
 COUNTERS = ("c_total", "d_total", "lat_bucket", "lat_count")
 GAUGES = ("g", "h", "per_job", "one", "odd", "ns:rec")
@@ -28,7 +29,8 @@ OF_VALUE = (
 )  # fmt: skip
 OF_DATE = ("day_of_month", "day_of_week", "day_of_year", "days_in_month", "hour", "minute", "month", "year")
 AGGREGATIONS = ("stddev", "stdvar", "avg", "count", "group", "max", "min", "sum")
-ARITHMETIC = ("+", "-", "*", "/", "%", "^", "atan2")
+ARITHMETIC = ("+", "-", "*", "/", "^", "atan2")
+"""A remainder (`%`) is only taken of what is exact: else it tells noise."""
 COMPARISONS = ("==", "!=", ">", "<", ">=", "<=")
 SETS = ("and", "or", "unless")
 TEMPLATES = ("$1", "x-$1-$2", "${1}a", "", "$$1", "$x", "$1$2", "${x}b", "a$", "$1a", "Ä")
@@ -50,17 +52,33 @@ class Generator:
         self.rng = Random(seed)
         self.spell = Spelling(self.rng, newest=newest)
         self.newest = newest
+        self.delayed_names = delayed_names
         self.arithmetic = ARITHMETIC if newest else ARITHMETIC[:-1]
         self.aggregations = AGGREGATIONS if newest else AGGREGATIONS[2:]
         self.by_name = () if delayed_names else (" by (__name__, job)",)
         self.in_subquery = False
 
     def expression(self, depth: int = 4) -> str:
-        """Mostly a vector, sometimes a scalar; one in ten a chain of operators without parentheses."""
+        """Mostly a vector, sometimes a scalar, a chain of operators without parentheses, or something in order."""
         roll = self.rng.random()
         if roll < 0.1:
             return self.scalar(depth)
-        return self._chain(depth) if roll < 0.2 else self.vector(depth)
+        if roll < 0.2:
+            return self._chain(depth)
+        return self._ordered() if roll < 0.25 else self.vector(depth)
+
+    def _ordered(self) -> str:
+        operand = self.selector()
+        ranked = self._pick(["topk", "bottomk"])
+        kinds = [
+            f"sort({operand})",
+            f"sort_desc({operand})",
+            f"{ranked}{self._grouping()} ({self._pick('1239')}, {operand})",
+        ]
+        if self.newest:
+            # Where a label is missing, Prometheus's order is no order.
+            kinds += [f'sort_by_label(odd{self._shift()}, "method")', f'sort_by_label_desc(g{self._shift()}, "job")']
+        return self._pick(kinds)
 
     def vector(self, depth: int) -> str:
         """An instant vector whose tree has at most so many levels."""
@@ -109,12 +127,13 @@ class Generator:
             return f'{{__name__=~"{name}|{self._pick(names)}"}}'
         if roll > 0.3:
             return name
+        if self.newest and roll < 0.1:
+            return self._pick(['{"m.ü"}', '{"m.ü", "a.b"="1"}', '{"m.ü", zone=~"x|"}', '{\'m.ü\', "a.b"!=""}'])
         matchers = [
-            self.spell.matcher(self._pick([*LABELS[:3], "method"]), self._pick(VALUES))
-            for _ in range(self.rng.randrange(1, 3))
+            self.spell.matcher(self._pick(MATCHED), self._pick(VALUES)) for _ in range(self.rng.randrange(1, 3))
         ]
         comma = "," if self.spell.maybe(0.1) else ""
-        if roll < 0.1:
+        if roll < 0.16:
             named = [f'__name__="{name}"', f'"{name}"'][: 1 + self.newest]
             matchers.insert(0, self._pick(named))
             name = ""
@@ -133,7 +152,8 @@ class Generator:
         return ""
 
     def _labels(self) -> str:
-        return self.spell.labels(LABELS, self.rng.randrange(3))
+        utf8 = ('"a.b"',) if self.newest else ()
+        return self.spell.labels((*(LABELS[:-1] if self.delayed_names else LABELS), *utf8), self.rng.randrange(3))
 
     def _grouping(self) -> str:
         by, without = self.spell.word("by"), self.spell.word("without")
@@ -175,10 +195,14 @@ class Generator:
             name = self._pick(["v", "job", "zone"])
             return self._aggregate("count_values", f'"{name}", round(clamp({operand}, -1e6, 1e6), 0.25)')
         # Of equal values either may be chosen, so only how many are chosen is asked for.
-        chosen = self._aggregate(self._pick(["topk", "bottomk"]), f"{self._pick(['0', '1', '2', '9', '-1'])}, {operand}")
+        chosen = self._aggregate(
+            self._pick(["topk", "bottomk"]), f"{self._pick(['0', '1', '2', '9', '-1'])}, {operand}"
+        )
         return f"count({chosen})"
 
     def _with_scalar(self, depth: int) -> str:
+        if self.spell.maybe(0.1):
+            return f"({self.selector()} % {self.spell.number()} * {self.spell.number()})"
         pair = [self.vector(depth), self.scalar(depth)]
         if self.rng.random() < 0.4:
             pair.reverse()
@@ -188,7 +212,9 @@ class Generator:
         matching, group = self._matching(), ""
         if matching and self.rng.random() < 0.5:
             word = self.spell.word(self._pick(["group_left", "group_right"]))
-            group = f" {word}{self._pick([' ()', ' ()', '', ' (zone)', ' (instance)', ' (zone, method)', ' (nothing)'])}"
+            group = (
+                f" {word}{self._pick([' ()', ' ()', '', ' (zone)', ' (instance)', ' (zone, method)', ' (nothing)'])}"
+            )
         pair = [
             self.vector(depth),
             self._pick([self.vector(depth), f"sum by (job) ({self.vector(max(1, depth - 1))})"]),
@@ -209,11 +235,12 @@ class Generator:
             return f"{self._pick(OVER_TIME)}_over_time({self.range(depth)})"
         if roll < 0.8:
             return f"{self._pick(OF_RANGE)}({self.range(depth)})"
-        ranged = self.range(depth)
+        ranged, factor = self.range(depth), self._pick(["0.3", "0", "NaN", self.scalar(1)])
         smoothing = "double_exponential_smoothing" if self.newest else "holt_winters"
+        predicted = ranged if self.newest else f"{self._metric(GAUGES)}[5m]"
         return self._pick([
             f"quantile_over_time({self.scalar(1)}, {ranged})", f"absent_over_time({ranged})",
-            f"predict_linear({ranged if self.newest else self._metric(GAUGES) + '[5m]'}, {self.scalar(1)})", f"{smoothing}({ranged}, {self._pick(['0.3', '0', 'NaN', self.scalar(1)])}, 0.6)",
+            f"predict_linear({predicted}, {self.scalar(1)})", f"{smoothing}({ranged}, {factor}, 0.6)",
         ])  # fmt: skip
 
     def _of_value(self, depth: int) -> str:
@@ -234,9 +261,9 @@ class Generator:
 
     def _of_labels(self, depth: int) -> str:
         operand, target = self.vector(depth), self._pick(["job", "new", "zone", "__name__", "method"])
-        source = self._pick([*LABELS, "__name__"])
+        source = self._pick(LABELS)
         if self.rng.random() < 0.3:
-            sources = ", ".join(f'"{name}"' for name in self.rng.sample((*LABELS, "__name__"), self.rng.randrange(4)))
+            sources = ", ".join(f'"{name}"' for name in self.rng.sample(LABELS, self.rng.randrange(4)))
             return f'label_join({operand}, "{target}", "{self._pick(["-", "", "Ä"])}"{sources and ", "}{sources})'
         return f'label_replace({operand}, "{target}", "{self._pick(TEMPLATES)}", "{source}", "{self._pick(PATTERNS)}")'
 
@@ -256,11 +283,11 @@ class Generator:
             return self._pick([f"info({operand})", f'info({operand}, {{version=~".+"}})'])
         ratio, upper = self._pick(["0.3", "-0.7", "0.5", "1.5", "0", "-1"]), self._pick(["0.7", "Inf", "2"])
         when = self._pick(["last", "max", "min"])
-        by = self._pick(["", ', "job"', ', "zone", "job"', ', "method"'])
+        by = self._pick(["", ', "job"', ', "zone", "job"'])
         return self._pick([
             f"mad_over_time({self._metric(COUNTERS)}[5m])", f"(time() - ts_of_{when}_over_time({self.range(depth)}))",
             self._aggregate("limit_ratio", f"{ratio}, {operand}"),
             f"count({self._aggregate('limitk', f'2, {operand}')})",
-            f"{self._pick(['sort_by_label', 'sort_by_label_desc'])}({operand}{by})",
+            f"count({self._pick(['sort_by_label', 'sort_by_label_desc'])}({operand}{by}))",
             f"histogram_fraction({self._pick(['0.2', '-Inf', '2', '0.1'])}, {upper}, lat_bucket)",
         ])  # fmt: skip

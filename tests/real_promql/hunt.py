@@ -11,16 +11,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
-
 from engine.promql.positions import tokens
-from tests.parts import Prometheus, require
-from tests.real_promql import prometheus
-from tests.real_promql.comparison import Sentinel, difference
-from tests.real_promql.expressions import Generator
-from tests.real_promql.mutations import mutated
-from tests.real_promql.series import generate
-from tests.real_promql.times import times_of
+from tests.real_promql.comparison import Duel
 
 _OPENING, _CLOSING = "([{", ")]}"
 
@@ -63,36 +55,23 @@ def main() -> None:
     parser.add_argument("--mutated", action="store_true", help="queries with a mistake in them")
     parser.add_argument("--most", type=int, default=10, help="end after so many differences")
     chosen = parser.parse_args()
-    newest = prometheus.version(require(chosen.part) / "prometheus")[0] >= 3
-    series = generate(chosen.data, newest=newest)
-    sentinel = Sentinel(series, chosen.delayed_names)
-    with tempfile.TemporaryDirectory() as folder:
-        flags = prometheus.flags(newest=newest, delayed_names=chosen.delayed_names)
-        rival = Prometheus(Path(folder), prometheus.CONFIG, flags, chosen.part)
-        rival.start()
-        try:
-            with httpx.Client(base_url=rival.url, timeout=30) as client:
-                prometheus.write(client, series)
-                found = 0
-                for seed in range(*chosen.seeds):
-                    text = Generator(seed, newest=newest, delayed_names=chosen.delayed_names).expression()
-                    if chosen.mutated:
-                        text = mutated(text, seed)
-                    when = times_of(seed, newest=newest)
-
-                    def differ(query: str, when: range = when) -> str:
-                        return difference(query, sentinel.ask(query, when), prometheus.ask(client, query, when), notes=newest)
-
-                    what = differ(text)
-                    if what:
-                        kind = kind_of(what)
-                        small = shrunk(text, lambda query, kind=kind: kind_of(differ(query)) == kind)
-                        print(f"seed {seed} {when}\n  {text!r}\n  {small!r}\n  {differ(small)[:600]}", flush=True)
-                        found += 1
-                        if found >= chosen.most:
-                            return
-        finally:
-            rival.stop()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Duel.of(chosen.part, Path(folder), chosen.data, chosen.delayed_names) as duel,
+    ):
+        found = 0
+        for seed in range(*chosen.seeds):
+            text, when = duel.draw(seed, mistaken=chosen.mutated)
+            what = duel.difference(text, when)
+            if what:
+                kind = kind_of(what)
+                small = shrunk(text, lambda query, when=when, kind=kind: kind_of(duel.difference(query, when)) == kind)
+                print(
+                    f"seed {seed} {when}\n  {text!r}\n  {small!r}\n  {duel.difference(small, when)[:600]}", flush=True
+                )
+                found += 1
+                if found >= chosen.most:
+                    return
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
-"""Queries with a mistake: a token is left out, doubled, swapped or replaced. Some still mean something, most do not."""
+"""Queries with a mistake: a token is left out, doubled, swapped or replaced. Some still mean something, most do not.
+
+Left out are an offset of NaN or infinity, which Prometheus takes for some number of milliseconds, and the functions
+`start()` and `end()`, which are newer than what we test against.
+"""
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 from engine.promql.positions import tokens
@@ -19,7 +24,8 @@ def mutated(text: str, seed: int) -> str:
     rng = Random(seed)
     for _ in range(rng.choice((1, 1, 2))):
         text = _once(text, rng)
-    return text
+    text = re.sub(r"(?<!@ )\b(start|end) \(", "time (", text)
+    return re.sub(r"\boffset( [-+])? (?:nan|inf)\b", "offset 1m", text, flags=re.IGNORECASE)
 
 
 def _once(text: str, rng: Random) -> str:

@@ -16,6 +16,7 @@ from connectors.remote_write import MESSAGES
 from engine.core.labels import encode
 from tests.real_promql.series import Series
 
+
 @dataclass
 class Answer:
     """What came of a query. `kind` is that of the result ("vector", ...) or "error"; values by series and time."""
@@ -83,4 +84,6 @@ def ask(client: httpx.Client, text: str, times: range) -> Answer:
 
 def plain(note: str) -> str:
     """A warning or info as far as versions agree on it: without its kind, place and advice."""
-    return re.split(r" \(see |, got |(?: for metric name)| \(\d+:\d+\)", re.sub("^PromQL (warning|info): ", "", note))[0]
+    return re.split(r" \(see |, got |(?: for metric name)| \(\d+:\d+\)", re.sub("^PromQL (warning|info): ", "", note))[
+        0
+    ]

@@ -1,9 +1,12 @@
 """Seeded data for comparisons: gauges, counters and classic histograms with what goes wrong in real ones.
 
-Samples are taken every 15 s, with gaps, staleness markers, NaN and infinities, and counters that are reset. For
-Prometheus 2, no sample time is a multiple of 5 s, as evaluation times, ranges and offsets are: so it makes no difference
-that ranges are closed on the left before Prometheus 3. Counters stay far from zero for the same reason: near it, old and
-new extrapolate differently. For the newest, half of the samples lie exactly on such times, and some counters begin at 0.
+Samples are taken every 15 s, with gaps, staleness markers, NaN and infinities, and counters that are reset. For the
+newest Prometheus, half of the samples lie exactly on the times that are asked for, some counters begin at 0, some
+values are the largest and smallest, and labels hold what they may.
+
+For Prometheus 2 no sample time is a multiple of 5 s, as evaluation times, ranges and offsets are: so it makes no
+difference that its ranges are closed on the left. Counters stay far from zero, near which it extrapolates differently,
+values have sums that need no compensation, and no label has a line break, which its `.` does not match.
 """
 
 from __future__ import annotations
@@ -38,8 +41,12 @@ def generate(seed: int, *, newest: bool) -> list[Series]:
             result.append(({"__name__": "h", "job": job, "zone": zone}, data.holey(data.odd(data.gauge()))))
             result += data.histogram({"job": job, "zone": zone})
         result.append(({"__name__": "d_total", "job": job}, data.holey(data.counter())))
-    for method in ("GET", "get", "Ä", "a b", "a\nb", "\U0001f600"):
+    for method in ("GET", "get", "Ä", "a b", "\U0001f600", *(["a\nb"] if newest else [])):
         result.append(({"__name__": "odd", "job": "a", "method": method}, data.holey(data.special())))
+    if newest:
+        for zone in ("x", "y"):
+            utf8 = {"__name__": "m.ü", "job": "b", "a.b": "1", "zone": zone}
+            result.append((utf8, data.holey(data.gauge())))
     result.append(({"__name__": "ns:rec", "job": "b", "zone": "x"}, data.holey(data.gauge())))
     result.append(({"__name__": "one"}, list(zip(data.times(), data.gauge(), strict=True))))
     for number, le in enumerate(("0.5", "1", "1.0", "5", "x", None, "1e1")):  # neither monotonic nor with +Inf
@@ -85,7 +92,8 @@ class _Data:
     def special(self) -> list[float]:
         """Few different values, the corners of floats among them."""
         usual = [0.0, -0.0, 1.0, -1.0, 2.0, 0.5]
-        return [self.rng.choice([*usual, *usual, math.nan, math.inf, 1e300, 5e-324]) for _ in range(SAMPLES)]
+        corners = [math.nan, math.inf, *([1e300, 1e-300] if self.newest else [])]
+        return [self.rng.choice([*usual, *usual, *corners]) for _ in range(SAMPLES)]
 
     def holey(self, values: list[float]) -> list[tuple[int, float]]:
         """Samples with some left out, sometimes many in a row, before which the series may be marked as stale."""

@@ -7,7 +7,7 @@ from random import Random
 
 NUMBERS = (
     "0", "1", "2.5", "0.5", ".5", "5.", "1e3", "1E-2", "1e+2", "0x1F", "0Xff", "017", "08", "40", "7", "-3", "+4",
-    "-0", "NaN", "nan", "Inf", "+Inf", "-inf", "1e-320", "1.7976931348623157e308", "9007199254740993",
+    "-0", "NaN", "nan", "Inf", "+Inf", "-inf", "1e-300", "1.7976931348623157e308", "9007199254740993",
 )  # fmt: skip
 NEW_NUMBERS = ("5m", "1h30m", "1_000", "0x_1f", "1ms", "1e1_0")
 MATCHERS = (
@@ -54,7 +54,7 @@ class Spelling:
         """Label names in parentheses."""
         chosen = self.rng.sample(names, count)
         if self.newest and self.maybe(0.2):
-            chosen = [f'"{name}"' for name in chosen]
+            chosen = [name if name[0] == '"' else f'"{name}"' for name in chosen]
         comma = "," if chosen and self.maybe(0.1) else ""
         return f"({', '.join(chosen)}{comma})"
 
