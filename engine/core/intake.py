@@ -61,6 +61,16 @@ class _Block:
     parts: tuple[_Part, ...]
 
 
+def _rows(window: MetricWindow, columns: Columns, chosen: Rows) -> Rows:
+    """The window's rows of the series of some samples; each series is looked up once."""
+    numbers = columns.rows[chosen]
+    row_of = np.full(len(columns.keys), -1, dtype=np.intp)
+    row_of[numbers] = 0
+    named = np.flatnonzero(row_of == 0)
+    row_of[named] = window.rows([columns.keys[number] for number in named.tolist()])
+    return row_of[numbers]
+
+
 @dataclass(slots=True)
 class _Picked:
     """What one selector gets of a batch; `at` are places in the batch's values."""
@@ -127,8 +137,8 @@ class MetricIntake:
                 continue
             timely = chosen[columns.t_ms[chosen] >= group.admits_from_ms(source)]
             late += len(chosen) - len(timely)
-            series = [columns.keys[row] for row in columns.rows[timely].tolist()]
-            window.append(series, columns.t_ms[timely], columns.values[timely])
+            if len(timely):
+                window.append_rows(_rows(window, columns, timely), columns.t_ms[timely], columns.values[timely])
             group.matched(source, selector.key, columns.t_ms[timely])
         return late
 

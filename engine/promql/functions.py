@@ -232,7 +232,7 @@ def _histogram_quantile(context: Context, arguments: Arguments) -> Value:
 
 
 def _check_monotonic(context: Context, q: float, buckets: histograms.Buckets) -> None:
-    if 0 <= q <= 1 and (buckets.repaired & buckets.answerable).any():
+    if 0 <= q <= 1 and buckets.repaired.any() and (buckets.repaired & buckets.answerable).any():
         context.note("info", "input to histogram_quantile needed to be fixed for monotonicity")
 
 

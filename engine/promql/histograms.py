@@ -90,21 +90,43 @@ def collect(vector: InstantVector, context: Context) -> tuple[SeriesSet, Buckets
             f'for metric name "{labels.get(NAME, "")}"',
         )
     kept = vector.present[plan.rows]
-    owner, bounds, counts = plan.owner[kept], plan.bounds[kept], vector.values[plan.rows[kept]]
+    if kept.all():
+        grid = vector.series.memo("bucket grid", lambda: _grid(plan.owner, plan.bounds, len(plan.histograms)))
+        counts = vector.values[plan.rows]
+    else:
+        grid = _grid(plan.owner[kept], plan.bounds[kept], len(plan.histograms))
+        counts = vector.values[plan.rows[kept]]
+    if grid.starts is not None:
+        counts = np.add.reduceat(counts, grid.starts)
+    matrix = Buckets(grid.bounds, np.zeros(grid.bounds.shape), grid.size, np.zeros(len(grid.size), dtype=np.bool_))
+    matrix.counts[grid.owner, grid.column] = counts
+    _make_monotonic(matrix)
+    return plan.histograms, matrix, grid.size > 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Where counts go in the matrix of a `Buckets`; before that, those from each of `starts` on are added up."""
+
+    starts: Rows | None
+    owner: Rows
+    column: Rows
+    bounds: NDArray[np.float64]
+    size: Rows
+
+
+def _grid(owner: Rows, bounds: Values, histograms: int) -> _Grid:
+    starts = None
     same = np.zeros(len(owner), dtype=np.bool_)
     same[1:] = (owner[1:] == owner[:-1]) & (bounds[1:] == bounds[:-1])
     if same.any():  # "1" and "1.0" are one bucket
         starts = np.flatnonzero(~same)
-        counts = np.add.reduceat(counts, starts)
         owner, bounds = owner[starts], bounds[starts]
-    size = np.bincount(owner, minlength=len(plan.histograms))
+    size = np.bincount(owner, minlength=histograms)
     column = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size)
-    shape = (len(size), int(size.max(initial=0)))
-    matrix = Buckets(np.full(shape, np.inf), np.zeros(shape), size, np.zeros(len(size), dtype=np.bool_))
-    matrix.bounds[owner, column] = bounds
-    matrix.counts[owner, column] = counts
-    _make_monotonic(matrix)
-    return plan.histograms, matrix, size > 0
+    matrix = np.full((len(size), int(size.max(initial=0))), np.inf)
+    matrix[owner, column] = bounds
+    return _Grid(starts, owner, column, matrix, size)
 
 
 def _make_monotonic(buckets: Buckets) -> None:

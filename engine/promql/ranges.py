@@ -38,11 +38,21 @@ def block(data: RangeVector, rows: Rows | None = None) -> tuple[NDArray[np.int64
     return data.times[own, column], data.values[own, column], mask
 
 
-def ends(data: RangeVector) -> tuple[Rows, Rows, Rows]:
-    """Row numbers, and the columns of the first and last sample in the range (0 where there is none)."""
-    rows = np.arange(len(data.first))
+def ends(data: RangeVector) -> tuple[Rows, Rows]:
+    """Where the first and last sample in the range stand in the matrices laid flat (column 0 where there is none)."""
+    base = np.arange(len(data.first)) * data.times.shape[1]
     some = data.stop > data.first
-    return rows, np.where(some, data.first, 0), np.where(some, data.stop - 1, 0)
+    return base + data.first * some, base + (data.stop - 1) * some
+
+
+def times_at(data: RangeVector, places: Rows) -> Times:
+    """The times that stand in some places."""
+    return data.times.reshape(-1).take(places)
+
+
+def values_at(data: RangeVector, places: Rows) -> Values:
+    """The values that stand in some places."""
+    return data.values.reshape(-1).take(places)
 
 
 def _with_resets(data: RangeVector, first_ms: Times, change: Values) -> None:
@@ -60,12 +70,12 @@ def _with_resets(data: RangeVector, first_ms: Times, change: Values) -> None:
 
 def _extrapolated(data: RangeVector, *, counter: bool, per_second: bool) -> Result:
     """Prometheus's `extrapolatedRate` (3.x)."""
-    rows, first, last = ends(data)
+    first, last = ends(data)
     count = data.stop - data.first
-    first_ms, last_ms = data.times[rows, first], data.times[rows, last]
-    first_value = data.values[rows, first]
+    first_ms, last_ms = times_at(data, first), times_at(data, last)
+    first_value = values_at(data, first)
     with np.errstate(all="ignore"):
-        change = data.values[rows, last] - first_value
+        change = values_at(data, last) - first_value
         if counter:
             _with_resets(data, first_ms, change)
         sampled = (last_ms - first_ms) / 1000
@@ -101,14 +111,14 @@ def delta(data: RangeVector) -> Result:
 
 
 def _last_two(data: RangeVector, *, counter: bool) -> Result:
-    rows, _, last = ends(data)
+    _, last = ends(data)
     before = np.maximum(last - 1, 0)
     present = data.stop - data.first > 1
-    new, old = data.values[rows, last], data.values[rows, before]
+    new, old = values_at(data, last), values_at(data, before)
     with np.errstate(all="ignore"):
         change = np.where(counter & (new < old), new, new - old)
         if counter:
-            change = change / ((data.times[rows, last] - data.times[rows, before]) / 1000)
+            change = change / ((times_at(data, last) - times_at(data, before)) / 1000)
     return change, present
 
 
@@ -136,14 +146,12 @@ def present_over_time(data: RangeVector) -> Result:
 
 def last_over_time(data: RangeVector) -> Result:
     """The newest sample."""
-    rows, _, last = ends(data)
-    return data.values[rows, last], data.stop > data.first
+    return values_at(data, ends(data)[1]), data.stop > data.first
 
 
 def first_over_time(data: RangeVector) -> Result:
     """The oldest sample."""
-    rows, first, _ = ends(data)
-    return data.values[rows, first], data.stop > data.first
+    return values_at(data, ends(data)[0]), data.stop > data.first
 
 
 def _per_row(reduce: Callable[[Values, Mask], Values]) -> Kernel:
@@ -227,8 +235,7 @@ def _regression(data: RangeVector, origin_ms: Times) -> tuple[Values, Values, Ma
 
 def deriv(data: RangeVector) -> Result:
     """Slope per second of a gauge by linear regression."""
-    rows, first, _ = ends(data)
-    slope, _, present = _regression(data, data.times[rows, first])
+    slope, _, present = _regression(data, times_at(data, ends(data)[0]))
     return slope, present
 
 
@@ -283,14 +290,12 @@ def _is_extreme(reduce: Callable[[Values, Mask], Values]) -> Callable[[Values, M
 
 def ts_of_first_over_time(data: RangeVector) -> Result:
     """When the oldest sample was taken, in seconds."""
-    rows, first, _ = ends(data)
-    return data.times[rows, first] / 1000, data.stop > data.first
+    return times_at(data, ends(data)[0]) / 1000, data.stop > data.first
 
 
 def ts_of_last_over_time(data: RangeVector) -> Result:
     """When the newest sample was taken, in seconds."""
-    rows, _, last = ends(data)
-    return data.times[rows, last] / 1000, data.stop > data.first
+    return times_at(data, ends(data)[1]) / 1000, data.stop > data.first
 
 
 ts_of_max_over_time = _time_of(_is_extreme(_largest))

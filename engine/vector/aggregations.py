@@ -66,11 +66,15 @@ class Aggregation:
     def _reduce(self, vector: InstantVector, reduce: Reduce) -> InstantVector:
         groups, series = self._groups(vector.series)
         order = vector.series.canonical
-        order = order[vector.present[order]]
-        own, values = groups[order], vector.values[order]
+        if len(order) and vector.present.all():
+            own = vector.series.memo(("canonical groups", self.labels, self.by), lambda: groups[order])
+            present = np.ones(len(series), dtype=np.bool_)  # as each group has a row
+        else:
+            order = order[vector.present[order]]
+            own = groups[order]
+            present = np.bincount(own, minlength=len(series)) > 0
         with np.errstate(all="ignore"):
-            result = reduce(values, own, len(series))
-        return InstantVector(series, result, np.bincount(own, minlength=len(series)) > 0)
+            return InstantVector(series, reduce(vector.values[order], own, len(series)), present)
 
     def _choose(self, vector: InstantVector, parameter: float) -> InstantVector:
         """The first `parameter` rows of each group: by value, or in label order for `limitk`."""

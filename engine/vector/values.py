@@ -158,7 +158,9 @@ def range_value(value: Value) -> RangeVector:
 
 def sorted_vector(vector: InstantVector) -> Vector:
     """The present elements in the order of the expression, or by label set if it has none."""
-    rows = vector.series.ordered(np.flatnonzero(vector.present)) if vector.order is None else vector.order
     if vector.order is not None:
-        rows = rows[vector.present[rows]]
+        rows = vector.order[vector.present[vector.order]]
+    else:
+        rows = np.flatnonzero(vector.present)
+        rows = vector.series.ordered(rows) if len(rows) > 1 else rows
     return Vector([vector.series.labels[row] for row in rows], vector.values[rows])
