@@ -54,25 +54,25 @@ class Columns:
             setattr(self, name, new)
         self.drop_ms[keep:] = NEVER_MS
 
-    def position(self, rows: Rows, at_ms: int) -> Rows:
-        """For each row the column after its last sample that is not later than `at_ms`."""
+    def position(self, rows: Rows, at_ms: int | Times) -> Rows:
+        """For each row the column after its last sample that is not later than `at_ms` (one time, or one for each)."""
         low, high = self.begin[rows], self.end[rows]
         if not len(rows) or not self.times.shape[1]:
             return high
         flat, base = self.times.ravel(), rows * self.times.shape[1]
         # Series are sampled side by side, so nearly all have the answer of one of them, or everything.
         held = self.times[rows[0], low[0] : high[0]]
-        after = int(np.searchsorted(held, at_ms, side="right"))
-        result = high if after == len(held) else np.minimum(low + after, high)
+        after = np.searchsorted(held, at_ms, side="right")
+        result = np.where(after == len(held), high, np.minimum(low + after, high))
         too_far = (result > low) & (flat.take(base + np.maximum(result - 1, 0)) > at_ms)
         too_near = (result < high) & (flat.take(base + np.minimum(result, self.times.shape[1] - 1)) <= at_ms)
         todo = np.flatnonzero(too_far | too_near)
         if len(todo):
-            result = result.copy()
+            at_ms = at_ms if isinstance(at_ms, int) else at_ms[todo]
             result[todo] = self._bisect(flat, base[todo], low[todo], high[todo], at_ms)
         return result
 
-    def _bisect(self, flat: Times, base: Rows, low: Rows, high: Rows, at_ms: int) -> Rows:
+    def _bisect(self, flat: Times, base: Rows, low: Rows, high: Rows, at_ms: int | Times) -> Rows:
         for _ in range(int(self.times.shape[1]).bit_length() + 1):
             middle = (low + high) >> 1
             open_ = low < high
@@ -197,7 +197,8 @@ class RangeView:
     """Samples in `(start_ms, end_ms]`: of row `i` those in the columns `first[i]:stop[i]` of both matrices.
 
     `drop_ms[i]` is when the value last fell (at any time, maybe later than the range). The arrays are the window's own:
-    they hold until it changes.
+    they hold until it changes. Where `rows` are given, they are the rows of the matrices, and several ranges stand one
+    after the other, each with its own bounds.
     """
 
     series: SeriesSet
@@ -206,8 +207,9 @@ class RangeView:
     first: Rows
     stop: Rows
     drop_ms: Times
-    start_ms: int
-    end_ms: int
+    start_ms: int | Times
+    end_ms: int | Times
+    rows: Rows | None = None
 
 
 class MetricWindow:
@@ -331,6 +333,18 @@ class MetricWindow:
             start_ms,
             end_ms,
         )
+
+    def ranges(self, starts_ms: Times, ends_ms: Times, seen_ms: Times) -> RangeView:
+        """As `range`, for several at once: all rows of the first range, then all of the second, and so on.
+
+        Of each range only the samples until `seen_ms` are taken.
+        """
+        count, data = len(self._keys), self._samples
+        rows = np.tile(np.arange(count), len(starts_ms))
+        start_ms, end_ms = np.repeat(starts_ms, count), np.repeat(ends_ms, count)
+        first, stop = data.position(rows, start_ms), data.position(rows, np.repeat(seen_ms, count))
+        times, values, drop_ms = data.times[:count], data.values[:count], data.drop_ms[rows]
+        return RangeView(self.series, times, values, first, stop, drop_ms, start_ms, end_ms, rows)
 
     def keys(self, rows: Rows) -> list[bytes]:
         """The label bytes of rows."""

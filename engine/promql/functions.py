@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.core.expression import EvaluationError, Values
 from engine.core.labels import Labels
-from engine.core.series import NAME, SeriesSet
+from engine.core.series import NAME, Mask, SeriesSet
 from engine.promql import calendar, histograms, ranges
 from engine.promql.evaluate import InstantSelector, RangeSelector
 from engine.vector import format as fmt
@@ -24,7 +24,6 @@ from engine.vector.values import (
     Context,
     InstantVector,
     Node,
-    RangeVector,
     Value,
     empty,
     from_rows,
@@ -57,32 +56,36 @@ def _of_range(kernel: ranges.Kernel, *, keeps_name: bool = False) -> Function:
     """A function of one range vector."""
 
     def function(context: Context, arguments: Arguments) -> Value:
-        data = range_value(arguments[0].evaluate(context))
-        return _from_range(data, kernel(data), keeps_name=keeps_name)
+        series, values, present = _reduced(kernel, context, arguments[0])
+        return _from_range(series, (values, present), keeps_name=keeps_name)
 
     return function
 
 
-def _from_range(data: RangeVector, result: ranges.Result, *, keeps_name: bool = False) -> InstantVector:
-    series = data.series.without_name()
-    if keeps_name:  # and does so for good, also that of a subquery whose name was to go
-        series = names.kept(data.series, data.series)
-    return unique(InstantVector(series, *result))
+def _reduced(kernel: ranges.Kernel, context: Context, argument: Node) -> tuple[SeriesSet, Values, Mask]:
+    if isinstance(argument, RangeSelector):
+        return argument.reduced(kernel, context)
+    data = range_value(argument.evaluate(context))
+    return data.series, *kernel(data)
+
+
+def _from_range(series: SeriesSet, result: ranges.Result, *, keeps_name: bool = False) -> InstantVector:
+    # A name that is kept is kept for good, also that of a subquery whose name was to go.
+    return unique(InstantVector(names.kept(series, series) if keeps_name else series.without_name(), *result))
 
 
 def _of_counter(kernel: ranges.Kernel) -> Function:
     """As `_of_range`, with a word to the user about each metric whose name is not that of a counter."""
 
     def function(context: Context, arguments: Arguments) -> Value:
-        data = range_value(arguments[0].evaluate(context))
-        values, present = kernel(data)
-        for name, rows in data.series.memo("not counters", partial(_not_counters, data.series)).items():
+        series, values, present = _reduced(kernel, context, arguments[0])
+        for name, rows in series.memo("not counters", partial(_not_counters, series)).items():
             if present[rows].any():
                 context.note(
                     "info",
                     f'metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "{name}"',
                 )
-        return _from_range(data, (values, present))
+        return _from_range(series, (values, present))
 
     return function
 
@@ -198,7 +201,7 @@ def _quantile_over_time(context: Context, arguments: Arguments) -> Value:
     data = range_value(arguments[1].evaluate(context))
     if (data.stop > data.first).any():
         _check_quantile(context, q)
-    return _from_range(data, ranges.quantile_over_time(q, data))
+    return _from_range(data.series, ranges.quantile_over_time(q, data))
 
 
 def _check_quantile(context: Context, q: float) -> None:
@@ -209,7 +212,7 @@ def _check_quantile(context: Context, q: float) -> None:
 def _predict_linear(context: Context, arguments: Arguments) -> Value:
     data = range_value(arguments[0].evaluate(context))
     seconds = scalar_value(arguments[1].evaluate(context))
-    return _from_range(data, ranges.predict_linear(data, seconds, context.at_ms))
+    return _from_range(data.series, ranges.predict_linear(data, seconds, context.at_ms))
 
 
 def _double_exponential_smoothing(context: Context, arguments: Arguments) -> Value:
@@ -219,7 +222,7 @@ def _double_exponential_smoothing(context: Context, arguments: Arguments) -> Val
     for name, factor in (("smoothing", smoothing), ("trend", trend)):
         if some and (factor <= 0 or factor >= 1):  # NaN passes, as in Prometheus
             raise EvaluationError(f"invalid {name} factor. Expected: 0 < {name[0]}f < 1, got: {fmt.fixed(factor)}")
-    return _from_range(data, ranges.double_exponential_smoothing(data, smoothing, trend))
+    return _from_range(data.series, ranges.double_exponential_smoothing(data, smoothing, trend))
 
 
 def _histogram_quantile(context: Context, arguments: Arguments) -> Value:

@@ -28,19 +28,21 @@ def block(data: RangeVector, rows: Rows | None = None) -> tuple[NDArray[np.int64
     first = data.first if rows is None else data.first[rows]
     stop = data.stop if rows is None else data.stop[rows]
     width = int((stop - first).max(initial=0))
-    if rows is None and len(first) and (first == first[0]).all() and (stop == stop[0]).all():
+    if rows is None and data.rows is None and len(first) and (first == first[0]).all() and (stop == stop[0]).all():
         cut = slice(int(first[0]), int(stop[0]))
         return data.times[:, cut], data.values[:, cut], np.ones((len(first), width), dtype=np.bool_)
     column = first[:, None] + np.arange(width)
     mask = column < stop[:, None]
     np.minimum(column, max(data.times.shape[1] - 1, 0), out=column)
-    own = np.arange(len(first))[:, None] if rows is None else rows[:, None]
+    own = np.arange(len(first)) if rows is None else rows
+    own = (own if data.rows is None else data.rows[own])[:, None]
     return data.times[own, column], data.values[own, column], mask
 
 
 def ends(data: RangeVector) -> tuple[Rows, Rows]:
     """Where the first and last sample in the range stand in the matrices laid flat (column 0 where there is none)."""
-    base = np.arange(len(data.first)) * data.times.shape[1]
+    rows = np.arange(len(data.first)) if data.rows is None else data.rows
+    base = rows * data.times.shape[1]
     some = data.stop > data.first
     return base + data.first * some, base + (data.stop - 1) * some
 

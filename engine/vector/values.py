@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -51,7 +51,8 @@ class Context:
 
     `start_ms`, `end_ms` and `step_ms` are those of a range query (all the same time and 0 for an instant one).
     No sample later than `horizon_ms` is seen, if it is set. Warnings and infos for the user are gathered in `notes`.
-    With `delayed_names`, metric names go at the end of the evaluation (`engine.vector.names`).
+    With `delayed_names`, metric names go at the end of the evaluation (`engine.vector.names`). `stretch` holds what is
+    worked out for several times together (`engine.promql.stretch`).
     """
 
     windows: Mapping[str, Window]
@@ -62,6 +63,7 @@ class Context:
     horizon_ms: int | None = None
     notes: dict[tuple[str, str], None] = field(default_factory=dict)
     delayed_names: bool = False
+    stretch: Any = None
 
     def at(self, at_ms: int) -> Context:
         """The same context at another time."""
