@@ -19,7 +19,7 @@ from engine.core.caches import RecentCache
 from engine.core.expression import Selector, Times, Values
 from engine.core.group import Group, times_ms
 from engine.core.messages import MetricBatch
-from engine.core.series import Rows
+from engine.core.series import Mask, Rows
 from engine.core.window import STALE, MetricWindow
 
 _SPECIAL = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf, "stale": STALE}
@@ -99,6 +99,7 @@ class MetricIntake:
         self._targets = [(group, selector, _window(group, selector)) for group, selector in selectors]
         self._series: RecentCache[bytes, tuple[int, ...]] = RecentCache(_SERIES_LIMIT)
         self._blocks: RecentCache[bytes, _Block] = RecentCache(_BLOCK_LIMIT)
+        self._asked: tuple[Sequence[bytes], list[Mask]] = ((), [np.zeros(0, dtype=np.bool_) for _ in self._targets])
 
     def add(self, batch: MetricBatch) -> int:
         """Take a batch; how many samples were kept out as late (counted once for each selector that wanted them).
@@ -128,10 +129,12 @@ class MetricIntake:
 
     def add_columns(self, source: str, columns: Columns) -> int:
         """Take samples that somebody has as columns; how many were kept out as late, counted as in `add`."""
-        wanted = list(map(self._wanted, columns.keys))
+        if columns.keys is not self._asked[0]:  # mostly they are the same ones again
+            wanted = list(map(self._wanted, columns.keys))
+            masks = [[index in selectors for selectors in wanted] for index in range(len(self._targets))]
+            self._asked = columns.keys, [np.array(mask, dtype=np.bool_) for mask in masks]
         late = 0
-        for index, (group, selector, window) in enumerate(self._targets):
-            asked = np.fromiter((index in selectors for selectors in wanted), np.bool_, len(wanted))
+        for (group, selector, window), asked in zip(self._targets, self._asked[1], strict=True):
             chosen = np.flatnonzero(asked[columns.rows])
             if not len(chosen):
                 continue

@@ -37,22 +37,25 @@ class Layout:
 class Buckets:
     """Histogram `i` has the cumulative `counts[i, :size[i]]` at the upper `bounds[i, :size[i]]`, ascending.
 
-    `repaired[i]` says that a count fell and was made monotonic.
+    Only where it is `complete[i]`, with more than one and the last unbounded, has it quantiles. `repaired[i]` says that
+    a count fell and was made monotonic.
     """
 
     bounds: NDArray[np.float64]
     counts: NDArray[np.float64]
     size: Rows
+    complete: Mask
     repaired: Mask
 
     @property
+    def totals(self) -> Values:
+        """How many observations each histogram counts."""
+        return self.counts[np.arange(len(self.size)), np.maximum(self.size - 1, 0)]
+
+    @property
     def answerable(self) -> Mask:
-        """Which have a quantile: those that count something, in more than one bucket, the last of them unbounded."""
-        rows, last = np.arange(len(self.size)), np.maximum(self.size - 1, 0)
-        if not self.counts.shape[1]:
-            return np.zeros(len(rows), dtype=np.bool_)
-        unbounded = np.isposinf(self.bounds[rows, last])
-        return np.asarray(unbounded & (self.size > 1) & (self.counts[rows, last] != 0))
+        """Which have quantiles: those that are complete and count something."""
+        return self.complete & (self.totals != 0) if self.counts.shape[1] else self.complete
 
 
 def layout(series: SeriesSet) -> Layout:
@@ -98,7 +101,8 @@ def collect(vector: InstantVector, context: Context) -> tuple[SeriesSet, Buckets
         counts = vector.values[plan.rows[kept]]
     if grid.starts is not None:
         counts = np.add.reduceat(counts, grid.starts)
-    matrix = Buckets(grid.bounds, np.zeros(grid.bounds.shape), grid.size, np.zeros(len(grid.size), dtype=np.bool_))
+    repaired = np.zeros(len(grid.size), dtype=np.bool_)
+    matrix = Buckets(grid.bounds, np.zeros(grid.bounds.shape), grid.size, grid.complete, repaired)
     matrix.counts[grid.owner, grid.column] = counts
     _make_monotonic(matrix)
     return plan.histograms, matrix, grid.size > 0
@@ -113,6 +117,7 @@ class _Grid:
     column: Rows
     bounds: NDArray[np.float64]
     size: Rows
+    complete: Mask
 
 
 def _grid(owner: Rows, bounds: Values, histograms: int) -> _Grid:
@@ -126,7 +131,9 @@ def _grid(owner: Rows, bounds: Values, histograms: int) -> _Grid:
     column = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size)
     matrix = np.full((len(size), int(size.max(initial=0))), np.inf)
     matrix[owner, column] = bounds
-    return _Grid(starts, owner, column, matrix, size)
+    complete = np.zeros(len(size), dtype=np.bool_)
+    complete[owner[np.isposinf(bounds) & (column > 0)]] = True
+    return _Grid(starts, owner, column, matrix, size, complete)
 
 
 def _make_monotonic(buckets: Buckets) -> None:
@@ -175,17 +182,17 @@ def quantile(q: float, buckets: Buckets) -> Values:
     with np.errstate(all="ignore"):
         total = buckets.counts[rows, last]
         rank = q * total
-        columns = np.arange(buckets.counts.shape[1])
-        reached = (buckets.counts >= rank[:, None]) | (columns >= last[:, None])
+        reached = buckets.counts >= rank[:, None]
+        reached[rows, last] = True
         hit = reached.argmax(axis=1)
-        below = np.maximum(hit - 1, 0)
-        start = np.where(hit > 0, buckets.bounds[rows, below], 0.0)
-        before = np.where(hit > 0, buckets.counts[rows, below], 0.0)
-        end = buckets.bounds[rows, hit]
-        inside = start + (end - start) * ((rank - before) / (buckets.counts[rows, hit] - before))
+        end, here = buckets.bounds[rows, hit], buckets.counts[rows, hit]
+        # Below the first bucket is a bound of 0 that nothing is under.
+        start = np.where(hit > 0, buckets.bounds[rows, hit - 1], 0.0)
+        before = np.where(hit > 0, buckets.counts[rows, hit - 1], 0.0)
+        inside = start + (end - start) * ((rank - before) / (here - before))
         result = np.where((hit == 0) & (end <= 0), end, inside)
-        result = np.where(hit == last, buckets.bounds[rows, np.maximum(last - 1, 0)], result)
-        return np.where(buckets.answerable, result, np.nan)
+        result = np.where(hit == last, start, result)
+        return np.where(buckets.complete & (total != 0), result, np.nan)
 
 
 def fraction(lower: float, upper: float, buckets: Buckets) -> Values:

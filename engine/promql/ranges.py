@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.core.columns import NEVER_MS
 from engine.core.expression import Times, Values
 from engine.core.series import Mask, Rows
-from engine.core.window import NEVER_MS
 from engine.vector import numeric
 from engine.vector.values import RangeVector
 

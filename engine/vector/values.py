@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from engine.core.columns import NEVER_MS
 from engine.core.expression import EvaluationError, Times, Values, Vector, Window
 from engine.core.series import Mask, Rows, SeriesSet
-from engine.core.window import NEVER_MS, RangeView
+from engine.core.window import RangeView
 
 LOOKBACK_MS = 300_000
 

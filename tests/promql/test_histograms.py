@@ -20,7 +20,8 @@ def repaired(rows: list[list[float]]) -> tuple[bool, list[list[float]]]:
     counts = np.zeros((len(rows), max(size)))
     for number, row in enumerate(rows):
         counts[number, : len(row)] = row
-    buckets = histograms.Buckets(np.zeros_like(counts), counts, size, np.zeros(len(rows), dtype=np.bool_))
+    unmarked = np.zeros(len(rows), dtype=np.bool_)
+    buckets = histograms.Buckets(np.zeros_like(counts), counts, size, unmarked, unmarked.copy())
     histograms._make_monotonic(buckets)
     return bool(buckets.repaired.any()), counts.tolist()
 
