@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.core.digests import Digests
 from engine.core.expression import Times, Values
 from engine.core.series import Rows
 
@@ -26,6 +27,7 @@ class Columns:
         self.end = np.zeros(rows, dtype=np.intp)
         self.drop_ms = np.full(rows, NEVER_MS, dtype=np.int64)
         """When the value of the series last fell: a counter without a newer fall needs no look at every sample."""
+        self.digests = Digests()
 
     def resize_rows(self, rows: int) -> None:
         """Make room for so many rows, or give room back."""
@@ -36,6 +38,7 @@ class Columns:
             new[:keep] = old[:keep]
             setattr(self, name, new)
         self.drop_ms[keep:] = NEVER_MS
+        self.digests.forget()
 
     def position(self, rows: Rows, at_ms: int | Times) -> Rows:
         """For each row the column after its last sample that is not later than `at_ms` (one time, or one for each)."""
@@ -112,6 +115,7 @@ class Columns:
             matrix[row, column + 1 : end + 1] = matrix[row, column:end].copy()
             matrix[row, column] = new
         self.end[row] = end + 1
+        self.digests.forget(np.array([row]))
         held = self.values[row, begin : end + 1]
         falls = np.flatnonzero(held[1:] < held[:-1])
         self.drop_ms[row] = self.times[row, begin + falls[-1] + 1] if len(falls) else NEVER_MS
@@ -132,11 +136,13 @@ class Columns:
         """Copy whole rows over others."""
         for matrix in (self.times, self.values, self.begin, self.end, self.drop_ms):
             matrix[target] = matrix[source]
+        self.digests.forget(target)
 
     def clear(self, rows: Rows) -> None:
         """Empty rows."""
         self.begin[rows] = self.end[rows] = 0
         self.drop_ms[rows] = NEVER_MS
+        self.digests.forget(rows)
 
     def shrink(self) -> None:
         """Give columns back when the longest row needs less than a quarter of them."""
@@ -163,3 +169,4 @@ class Columns:
             setattr(self, name, new)
         self.begin[:] = 0
         self.end[:] = length
+        self.digests.forget()

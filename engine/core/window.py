@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engine.core.blocks import share
 from engine.core.columns import NEVER_MS, Columns
+from engine.core.digests import Digests
 from engine.core.expression import Presence, Times, Values
 from engine.core.labels import Labels, decode
 from engine.core.series import Mask, Rows, SeriesSet
@@ -46,7 +47,7 @@ class RangeView:
 
     `drop_ms[i]` is when the value last fell (at any time, maybe later than the range). The arrays are the window's own:
     they hold until it changes. Where `rows` are given, they are the rows of the matrices, and several ranges stand one
-    after the other, each with its own bounds.
+    after the other, each with its own bounds. `digests` are those of the matrix, if it has any.
     """
 
     series: SeriesSet
@@ -58,6 +59,7 @@ class RangeView:
     start_ms: int | Times
     end_ms: int | Times
     rows: Rows | None = None
+    digests: Digests | None = None
 
 
 class MetricWindow:
@@ -180,6 +182,7 @@ class MetricWindow:
             data.drop_ms[: len(rows)],
             start_ms,
             end_ms,
+            digests=data.digests,
         )
 
     def ranges(self, starts_ms: Times, ends_ms: Times, seen_ms: Times) -> RangeView:
@@ -192,7 +195,7 @@ class MetricWindow:
         start_ms, end_ms = np.repeat(starts_ms, count), np.repeat(ends_ms, count)
         first, stop = data.position(rows, start_ms), data.position(rows, np.repeat(seen_ms, count))
         times, values, drop_ms = data.times[:count], data.values[:count], data.drop_ms[rows]
-        return RangeView(self.series, times, values, first, stop, drop_ms, start_ms, end_ms, rows)
+        return RangeView(self.series, times, values, first, stop, drop_ms, start_ms, end_ms, rows, data.digests)
 
     def keys(self, rows: Rows) -> list[bytes]:
         """The label bytes of rows."""

@@ -17,7 +17,7 @@ from engine.core.labels import Labels, Matcher
 from engine.core.messages import EvidenceLine
 from engine.core.series import Mask, Rows, SeriesSet, sort_key
 from engine.core.window import MetricWindow
-from engine.promql.ranges import Kernel
+from engine.promql.runs import Kernel
 from engine.promql.stretch import Stretch
 from engine.vector import names
 from engine.vector.values import (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from engine.core.labels import Labels
 from engine.core.series import NAME, Mask, SeriesSet
 from engine.promql import calendar, histograms, ranges
 from engine.promql.evaluate import InstantSelector, RangeSelector
+from engine.promql.runs import Kernel, Result
 from engine.vector import format as fmt
 from engine.vector import names, numeric, relabel
 from engine.vector.values import (
@@ -52,29 +53,35 @@ class Call:
             return self.function(context, self.arguments)
 
 
-def _of_range(kernel: ranges.Kernel, *, keeps_name: bool = False) -> Function:
-    """A function of one range vector."""
+def _of_range(kernel: Kernel, *, keeps_name: bool = False, rounds: bool = False) -> Function:
+    """A function of one range vector.
+
+    One that `rounds` sums, and is never worked out for several times together: how numpy rounds a sum depends on how
+    wide the matrix is, and must not depend on which other times are asked for.
+    """
 
     def function(context: Context, arguments: Arguments) -> Value:
+        if rounds and context.stretch is not None:
+            context = replace(context, stretch=None)
         series, values, present = _reduced(kernel, context, arguments[0])
         return _from_range(series, (values, present), keeps_name=keeps_name)
 
     return function
 
 
-def _reduced(kernel: ranges.Kernel, context: Context, argument: Node) -> tuple[SeriesSet, Values, Mask]:
+def _reduced(kernel: Kernel, context: Context, argument: Node) -> tuple[SeriesSet, Values, Mask]:
     if isinstance(argument, RangeSelector):
         return argument.reduced(kernel, context)
     data = range_value(argument.evaluate(context))
     return data.series, *kernel(data)
 
 
-def _from_range(series: SeriesSet, result: ranges.Result, *, keeps_name: bool = False) -> InstantVector:
+def _from_range(series: SeriesSet, result: Result, *, keeps_name: bool = False) -> InstantVector:
     # A name that is kept is kept for good, also that of a subquery whose name was to go.
     return unique(InstantVector(names.kept(series, series) if keeps_name else series.without_name(), *result))
 
 
-def _of_counter(kernel: ranges.Kernel) -> Function:
+def _of_counter(kernel: Kernel) -> Function:
     """As `_of_range`, with a word to the user about each metric whose name is not that of a counter."""
 
     def function(context: Context, arguments: Arguments) -> Value:
@@ -305,12 +312,12 @@ FUNCTIONS: dict[str, Function] = {
     "irate": _of_range(ranges.irate),
     "delta": _of_range(ranges.delta),
     "idelta": _of_range(ranges.idelta),
-    "deriv": _of_range(ranges.deriv),
+    "deriv": _of_range(ranges.deriv, rounds=True),
     "changes": _of_range(ranges.changes),
     "resets": _of_range(ranges.resets),
     "predict_linear": _predict_linear,
     "double_exponential_smoothing": _double_exponential_smoothing,
-    "avg_over_time": _of_range(ranges.avg_over_time),
+    "avg_over_time": _of_range(ranges.avg_over_time, rounds=True),
     "count_over_time": _of_range(ranges.count_over_time),
     "first_over_time": _of_range(ranges.first_over_time, keeps_name=True),
     "last_over_time": _of_range(ranges.last_over_time, keeps_name=True),
@@ -319,9 +326,9 @@ FUNCTIONS: dict[str, Function] = {
     "min_over_time": _of_range(ranges.min_over_time),
     "present_over_time": _of_range(ranges.present_over_time),
     "quantile_over_time": _quantile_over_time,
-    "stddev_over_time": _of_range(ranges.stddev_over_time),
-    "stdvar_over_time": _of_range(ranges.stdvar_over_time),
-    "sum_over_time": _of_range(ranges.sum_over_time),
+    "stddev_over_time": _of_range(ranges.stddev_over_time, rounds=True),
+    "stdvar_over_time": _of_range(ranges.stdvar_over_time, rounds=True),
+    "sum_over_time": _of_range(ranges.sum_over_time, rounds=True),
     "ts_of_first_over_time": _of_range(ranges.ts_of_first_over_time),
     "ts_of_last_over_time": _of_range(ranges.ts_of_last_over_time),
     "ts_of_max_over_time": _of_range(ranges.ts_of_max_over_time),

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from engine.core.columns import NEVER_MS
 from engine.core.expression import Times, Values
 from engine.core.series import Mask, Rows
+from engine.promql import runs
+from engine.promql.runs import Kernel, Result
 from engine.vector import numeric
 from engine.vector.values import RangeVector
 
-Result = tuple[Values, Mask]
-Kernel = Callable[..., Result]
 _EXTRAPOLATE_WITHIN = 1.1
 """Samples count as reaching the edge of the range up to so many mean distances away."""
 
@@ -63,9 +63,14 @@ def _with_resets(data: RangeVector, first_ms: Times, change: Values) -> None:
     In another order the sum could be rounded to another side of zero.
     """
     fallen = np.flatnonzero((data.drop_ms > first_ms) & (data.stop - data.first > 1))
+    if len(fallen) and runs.is_long(data):
+        first, last = (values_at(data, places[fallen]) for places in ends(data))
+        lost, exact = runs.losses(data, fallen, first, last)
+        change[fallen[exact]] += lost[exact]
+        fallen = fallen[~exact]
     if len(fallen):
         _, values, mask = block(data, fallen)
-        fell = mask[:, 1:] & (values[:, 1:] < values[:, :-1])
+        fell = mask[:, 1:] & runs.fell(values[:, :-1], values[:, 1:])
         lost = np.where(fell, values[:, :-1], 0.0)
         change[fallen] = np.add.accumulate(np.column_stack([change[fallen], lost]), axis=1)[:, -1]
 
@@ -175,14 +180,12 @@ def _largest(values: Values, mask: Mask) -> Values:
 
 
 def _changes(values: Values, mask: Mask) -> Values:
-    old, new = values[:, :-1], values[:, 1:]
-    differs = (new != old) & ~(np.isnan(new) & np.isnan(old))
-    return np.asarray((differs & mask[:, 1:]).sum(axis=1), dtype=np.float64)
+    return np.asarray((runs.differs(values[:, :-1], values[:, 1:]) * mask[:, 1:]).sum(axis=1))
 
 
 def _resets(values: Values, mask: Mask) -> Values:
     with np.errstate(invalid="ignore"):
-        return np.asarray(((values[:, 1:] < values[:, :-1]) & mask[:, 1:]).sum(axis=1), dtype=np.float64)
+        return np.asarray((runs.fell(values[:, :-1], values[:, 1:]) & mask[:, 1:]).sum(axis=1), dtype=np.float64)
 
 
 def _mad(values: Values, mask: Mask) -> Values:
@@ -192,14 +195,14 @@ def _mad(values: Values, mask: Mask) -> Values:
     return np.where((np.isnan(values) & mask).any(axis=1), np.nan, result)
 
 
-sum_over_time = _per_row(numeric.row_sums)
-avg_over_time = _per_row(numeric.row_means)
-min_over_time = _per_row(_smallest)
-max_over_time = _per_row(_largest)
+sum_over_time = runs.of_sums(_per_row(numeric.row_sums), lambda sums, _: sums)
+avg_over_time = runs.of_sums(_per_row(numeric.row_means), lambda sums, count: sums / count)
+min_over_time = runs.of_digest(runs.SMALLEST, _per_row(_smallest))
+max_over_time = runs.of_digest(runs.LARGEST, _per_row(_largest))
 stdvar_over_time = _per_row(numeric.row_variances)
 stddev_over_time = _per_row(lambda values, mask: np.sqrt(numeric.row_variances(values, mask)))
-changes = _per_row(_changes)
-resets = _per_row(_resets)
+changes = runs.of_digest(runs.CHANGES, _per_row(_changes), of_pairs=True)
+resets = runs.of_digest(runs.RESETS, _per_row(_resets), of_pairs=True)
 mad_over_time = _per_row(_mad)
 
 

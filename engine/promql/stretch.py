@@ -16,7 +16,7 @@ import numpy as np
 from engine.core.expression import Times, Values
 from engine.core.series import Mask, SeriesSet
 from engine.core.window import MetricWindow
-from engine.promql.ranges import Kernel
+from engine.promql.runs import Kernel
 
 _TIMES_AT_ONCE, _ROWS_AT_ONCE = 32, 50_000
 """More rows leave the processor's cache and gain nothing."""
