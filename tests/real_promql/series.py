@@ -52,6 +52,10 @@ def generate(seed: int, *, newest: bool) -> list[Series]:
     for number, le in enumerate(("0.5", "1", "1.0", "5", "x", None, "1e1")):  # neither monotonic nor with +Inf
         labels = {"__name__": "bad_bucket", "job": "b"} | ({"le": le} if le else {})
         result.append((labels, data.holey([float((i * 7 + number * 5) % 90) for i in range(SAMPLES)])))
+    for job in "ab":  # of which a long range holds enough samples for digests (`engine/core/digests.py`)
+        result.append(
+            ({"__name__": "dense_total", "job": job}, list(zip(data.dense(), data.dense_counter(), strict=True)))
+        )
     info = {"__name__": "target_info", "job": "a", "instance": "1", "version": "1.2" * 99, "zone": "x"}
     result.append((info, [(t, 1.0) for t in data.times()]))
     return result
@@ -65,6 +69,15 @@ class _Data:
     def times(self) -> list[int]:
         exact = self.newest and self.rng.random() < 0.5
         return [START_MS + i * EVERY_MS + (0 if exact else self.rng.randrange(100, 4900)) for i in range(SAMPLES)]
+
+    def dense(self) -> list[int]:
+        """Three times as often."""
+        return [START_MS + i * EVERY_MS // 3 + self.rng.randrange(100, 4900) for i in range(3 * SAMPLES)]
+
+    def dense_counter(self) -> list[float]:
+        """A counter, of whole numbers in one of two cases."""
+        unit = self.rng.choice([1.0, 1.25])
+        return [50_000 + unit * (i * 7 % 401 + self.rng.randrange(5)) for i in range(3 * SAMPLES)]
 
     def gauge(self) -> list[float]:
         value = self.rng.randrange(-40, 41) * 1.25
