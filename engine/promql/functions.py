@@ -88,9 +88,9 @@ def _of_counter(kernel: Kernel) -> Function:
         series, values, present = _reduced(kernel, context, arguments[0])
         for name, rows in series.memo("not counters", partial(_not_counters, series)).items():
             if present[rows].any():
+                suffixes = "_total/_sum/_count/_bucket"
                 context.note(
-                    "info",
-                    f'metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "{name}"',
+                    "info", f"metric might not be a counter, name does not end in {suffixes}: {fmt.quoted(name)}"
                 )
         return _from_range(series, (values, present))
 

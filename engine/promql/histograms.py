@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.core.expression import Values
 from engine.core.series import NAME, Mask, Rows, SeriesSet, number, sort_key
+from engine.vector import format as fmt
 from engine.vector import names
 from engine.vector.values import Context, InstantVector
 
@@ -89,8 +90,8 @@ def collect(vector: InstantVector, context: Context) -> tuple[SeriesSet, Buckets
         labels = vector.series.labels[row]
         context.note(
             "warn",
-            f'bucket label "{BUCKET}" is missing or has a malformed value of "{labels.get(BUCKET, "")}" '
-            f'for metric name "{labels.get(NAME, "")}"',
+            f'bucket label "{BUCKET}" is missing or has a malformed value of {fmt.quoted(labels.get(BUCKET, ""))} '
+            f"for metric name {fmt.quoted(labels.get(NAME, ''))}",
         )
     kept = vector.present[plan.rows]
     if kept.all():

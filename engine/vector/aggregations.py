@@ -110,7 +110,7 @@ class Aggregation:
 
     def _count_values(self, vector: InstantVector, name: str) -> InstantVector:
         if not name or "\ufffd" in name:
-            raise EvaluationError(f'invalid label name "{name}"')
+            raise EvaluationError(f"invalid label name {fmt.quoted(name)}")
         groups, series = self._groups(vector.series)
         counts: dict[tuple[tuple[str, str], ...], tuple[Labels, int]] = {}
         for row in np.flatnonzero(vector.present):

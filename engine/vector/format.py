@@ -67,7 +67,12 @@ def open_metrics_number(value: float) -> str:
     return text if not math.isfinite(value) or "." in text else f"{text}.0"
 
 
+def quoted(text: str) -> str:
+    """A text in double quotes, with escapes where it needs them."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def labels(label_set: Labels) -> str:
     """A label set as PromQL writes it: `{a="1", b="2"}`."""
-    pairs = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sorted(label_set.items()))
+    pairs = (f"{name}={quoted(value)}" for name, value in sorted(label_set.items()))
     return f"{{{', '.join(pairs)}}}"

@@ -108,6 +108,16 @@ def test_the_user_is_told_of_what_was_odd(text: str, data: str, expected: list[s
     assert [note for _, note in context.notes] == expected
 
 
+@pytest.mark.parametrize(("name", "shown"), [("g", '"g"'), (r"a\nb", r'"a\nb"'), (r"say \"b\"", r'"say \"b\""')])
+def test_a_metric_that_is_not_named_as_a_counter_is_named(name: str, shown: str) -> None:
+    expression = compile_promql(f'rate({{"{name}"}}[5m])')
+    context = Context(windows_for(expression, f'{{"{name}"}} 1 2'), MINUTE_MS, MINUTE_MS, MINUTE_MS)
+    expression.evaluate_in(context)
+    [(severity, note)] = context.notes
+    assert severity == "info"
+    assert note.endswith(f"name does not end in _total/_sum/_count/_bucket: {shown}")
+
+
 def test_sort_orders_by_value_and_puts_nan_last() -> None:
     data = 'g{i="a"} 3\ng{i="b"} NaN\ng{i="c"} 1'
     assert list(evaluate("sort(g)", data)) == ['g{i="c"}', 'g{i="a"}', 'g{i="b"}']  # type: ignore[arg-type]  # a dict

@@ -40,12 +40,11 @@ PATTERNS = ("(.*)", "(.)(.*)", "a|x", "(?P<x>[a0]).*", "", "(?i)GET", ".", "(a)?
 class Generator:
     """Draws expressions; with `newest`, also of what came with Prometheus 3.
 
-    Left out is what a version gets wrong: Prometheus 2 keeps the name in `atan2` with a scalar, has no spread for a
+    Left out is what a version gets wrong. Prometheus 2 keeps the name in `atan2` with a scalar, has no spread for a
     single NaN, loses `predict_linear` at a fixed time, and near zero, where a subquery may be, extrapolates counters
-    differently; Prometheus 3.5 has no share of a histogram above 0, and in `info()` looks at labels that one inside
-    added and may mix up
-    series in `info()` over several steps, and the marks of names that go late (`delayed_names`) where groups are formed
-    by name. Values of which only noise would be compared are kept out, too.
+    differently. Prometheus 3.5 has no share of a histogram above 0; in `info()` it looks at labels that an inner one
+    added and finds nothing where a subquery stands at another time; and it may mix up the marks of names that go late
+    (`delayed_names`) where groups are formed by name. Values of which only noise would be compared are kept out, too.
     """
 
     def __init__(self, seed: int, *, newest: bool, delayed_names: bool = False) -> None:
@@ -279,7 +278,7 @@ class Generator:
 
     def _new(self, depth: int) -> str:
         operand = self.vector(depth)
-        if not self.in_subquery and "info(" not in operand and self.rng.random() < 0.2:
+        if not self.in_subquery and "info(" not in operand and ":" not in operand and self.spell.maybe(0.2):
             return self._pick([f"info({operand})", f'info({operand}, {{version=~".+"}})'])
         ratio, upper = self._pick(["0.3", "-0.7", "0.5", "1.5", "0", "-1"]), self._pick(["0.7", "Inf", "2"])
         when = self._pick(["last", "max", "min"])
