@@ -148,15 +148,15 @@ class Columns:
         """Give columns back when the longest row needs less than a quarter of them."""
         longest = int((self.end - self.begin).max(initial=0))
         if longest * 4 < self.times.shape[1] and self.times.shape[1] > _FEWEST_COLUMNS:
-            self._repack(max(_FEWEST_COLUMNS, longest * 2))
+            self._repack(max(_FEWEST_COLUMNS, longest * 3 // 2))
 
     def _reserve(self, rows: Rows, more: Rows) -> None:
         if int((self.end[rows] + more).max(initial=0)) <= self.times.shape[1]:
             return
         need = int((self.end[rows] - self.begin[rows] + more).max())
         columns = self.times.shape[1]
-        # Repacking into a nearly full matrix would have to be done again at once.
-        self._repack(columns if need * 4 <= columns * 3 else max(need, columns) * 2)
+        # Repacking into a nearly full matrix would have to be done again at once; and the matrix is most of the memory.
+        self._repack(columns if need * 4 <= columns * 3 else need * 3 // 2)
 
     def _repack(self, columns: int) -> None:
         length = self.end - self.begin
