@@ -18,7 +18,7 @@ from engine.core.caches import RecentCache
 from engine.core.expression import Selector, Times, Values
 from engine.core.group import Group, times_ms
 from engine.core.messages import MetricBatch
-from engine.core.series import Rows
+from engine.core.series import Mask, Rows
 from engine.core.window import MetricWindow
 
 _SERIES_LIMIT, _BLOCK_LIMIT = 500_000, 50_000
@@ -59,6 +59,16 @@ class _Block:
     parts: tuple[_Part, ...]
 
 
+def _rows(window: MetricWindow, columns: Columns, chosen: Rows) -> Rows:
+    """The window's rows of the series of some samples; each series is looked up once."""
+    numbers = columns.rows[chosen]
+    row_of = np.full(len(columns.keys), -1, dtype=np.intp)
+    row_of[numbers] = 0
+    named = np.flatnonzero(row_of == 0)
+    row_of[named] = window.rows([columns.keys[number] for number in named.tolist()])
+    return row_of[numbers]
+
+
 @dataclass(slots=True)
 class _Picked:
     """What one selector gets of a batch; `at` are places in the batch's values."""
@@ -87,6 +97,7 @@ class MetricIntake:
         self._targets = [(group, selector, _window(group, selector)) for group, selector in selectors]
         self._series: RecentCache[bytes, tuple[int, ...]] = RecentCache(_SERIES_LIMIT)
         self._blocks: RecentCache[bytes, _Block] = RecentCache(_BLOCK_LIMIT)
+        self._asked: tuple[Sequence[bytes], list[Mask]] = ((), [np.zeros(0, dtype=np.bool_) for _ in self._targets])
 
     def add(self, batch: MetricBatch) -> int:
         """Take a batch; how many samples were kept out as late (counted once for each selector that wanted them).
@@ -119,17 +130,19 @@ class MetricIntake:
 
     def add_columns(self, source: str, columns: Columns) -> int:
         """Take samples that somebody has as columns; how many were kept out as late, counted as in `add`."""
-        wanted = list(map(self._wanted, columns.keys))
+        if columns.keys is not self._asked[0]:  # mostly they are the same ones again
+            wanted = list(map(self._wanted, columns.keys))
+            masks = [[index in selectors for selectors in wanted] for index in range(len(self._targets))]
+            self._asked = columns.keys, [np.array(mask, dtype=np.bool_) for mask in masks]
         late = 0
-        for index, (group, selector, window) in enumerate(self._targets):
-            asked = np.fromiter((index in selectors for selectors in wanted), np.bool_, len(wanted))
+        for (group, selector, window), asked in zip(self._targets, self._asked[1], strict=True):
             chosen = np.flatnonzero(asked[columns.rows])
             if not len(chosen):
                 continue
             timely = chosen[columns.t_ms[chosen] >= group.admits_from_ms(source)]
             late += len(chosen) - len(timely)
-            series = [columns.keys[row] for row in columns.rows[timely].tolist()]
-            window.append(series, columns.t_ms[timely], columns.values[timely])
+            if len(timely):
+                window.append_rows(_rows(window, columns, timely), columns.t_ms[timely], columns.values[timely])
             group.matched(source, selector.key, columns.t_ms[timely])
         return late
 
