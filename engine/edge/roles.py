@@ -38,7 +38,7 @@ from engine.edge.routing import run_router
 from engine.edge.rules_api import RulesApi
 from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
-from engine.edge.settings_sources import LokiPush, RemoteWrite
+from engine.edge.settings_sources import PushedLogs, RemoteWrite
 from engine.edge.sinks import start_sinks
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
@@ -67,15 +67,16 @@ async def start_connectors(node: Node) -> None:
     metrics = ConnectorMetrics(node.telemetry.registry, node.telemetry.drops)
     publisher = Publisher(send, node.clock.now_ms, metrics, instance=settings.instance)
     node.stack.push_async_callback(publisher.close)
-    push: dict[str, LokiPush | RemoteWrite] = {
+    push: dict[str, PushedLogs | RemoteWrite] = {
         "loki_push": settings.connectors.loki_push,
+        "otlp_logs": settings.connectors.otlp_logs,
         "remote_write": settings.connectors.remote_write,
     }
     timings = {name: SourceTiming(one.lateness_ms, one.idle_after_ms) for name, one in push.items()}
     timings["remote_write"] = structs.replace(
         timings["remote_write"], settle_ms=settings.connectors.remote_write.settle_ms
     )
-    enabled = [one for one in discover() if one.name not in push or push[one.name].enabled]
+    enabled = [one for one in discover() if getattr(push.get(one.name), "enabled", True)]
     receivers = Receivers(publisher, timings, settings.http.max_body_bytes, enabled)
     node.routes += receivers.routes()
     node.spawn("heartbeats", publisher.run_heartbeats())

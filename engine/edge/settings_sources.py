@@ -25,16 +25,27 @@ def _without_user(value: str) -> str:
 SourceUrl = Annotated[HttpUrl, AfterValidator(_without_user)]
 
 
-class LokiPush(Section):
-    """The receiver of Loki's push API."""
+class PushedLogs(Section):
+    """How far lines that are pushed may be out of order."""
 
-    enabled: bool = Field(default=True, description="Serve `/loki/api/v1/push`.")
     lateness_ms: Milliseconds = Field(
         default=100, description="How far out of order lines may arrive; later ones are counted and dropped."
     )
     idle_after_ms: Milliseconds = Field(
         default=10_000, description="A source quiet for this long no longer holds the watermark back."
     )
+
+
+class LokiPush(PushedLogs):
+    """The receiver of Loki's push API."""
+
+    enabled: bool = Field(default=True, description="Serve `/loki/api/v1/push`.")
+
+
+class OtlpLogs(PushedLogs):
+    """The receiver of OpenTelemetry logs over HTTP, as Loki has it."""
+
+    enabled: bool = Field(default=True, description="Serve `/otlp/v1/logs`.")
 
 
 class RemoteWrite(Section):
@@ -209,6 +220,7 @@ class ConnectorSettings(Section):
     """Where metrics and logs come from."""
 
     loki_push: LokiPush = Field(default=LokiPush(), description="Loki push receiver.")
+    otlp_logs: OtlpLogs = Field(default=OtlpLogs(), description="Receiver of OpenTelemetry logs.")
     remote_write: RemoteWrite = Field(default=RemoteWrite(), description="Prometheus remote-write receiver.")
     alertmanager: AlertmanagerReceiver = Field(
         default=AlertmanagerReceiver(), description="Receiver of alerts in Alertmanager's API."
