@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import aiohttp
 import asyncpg
 import httpx
 import structlog
@@ -28,6 +29,8 @@ from engine.edge.health import CheckResult
 from engine.edge.http_access import open_client
 from engine.edge.investigate import Investigator
 from engine.edge.keys import signing_key, trusted_keys
+from engine.edge.loki_client import LokiClient
+from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
 from engine.edge.prometheus_api import PrometheusPoller
 from engine.edge.publisher import ConnectorMetrics, Publisher
@@ -40,6 +43,7 @@ from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
 from engine.edge.settings_sources import PushedLogs, RemoteWrite
 from engine.edge.sinks import start_sinks
+from engine.edge.topic_memory import TopicMemory
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
 from engine.loading import Loaded
@@ -94,10 +98,24 @@ async def start_connectors(node: Node) -> None:
         poller.read(node.loaded.groups)
         node.on_reload.append(partial(_read_again, poller))
         node.spawn(f"prometheus-api-{api.name}", poller.run())
+    await _start_log_readers(node, publisher)
 
 
-def _read_again(poller: PrometheusPoller, loaded: Loaded) -> None:
-    poller.read(loaded.groups)
+async def _start_log_readers(node: Node, publisher: Publisher) -> None:
+    """What reads logs where they are: Loki servers."""
+    settings = node.settings
+    memory = TopicMemory(settings.kafka, node.bootstrap)
+    for api in settings.connectors.loki:
+        http = await node.stack.enter_async_context(open_client(api))
+        websockets = await node.stack.enter_async_context(aiohttp.ClientSession())
+        reader = LokiReader(publisher, api, LokiClient(api, http, websockets), memory)
+        reader.read(node.loaded.groups)
+        node.on_reload.append(partial(_read_again, reader))
+        node.spawn(f"loki-{api.name}", reader.run())
+
+
+def _read_again(reader: PrometheusPoller | LokiReader, loaded: Loaded) -> None:
+    reader.read(loaded.groups)
 
 
 async def start_router(node: Node) -> None:

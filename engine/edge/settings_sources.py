@@ -216,6 +216,35 @@ class PrometheusApi(HttpAccess):
     )
 
 
+class LokiApi(HttpAccess):
+    """A Loki that is read: its tail brings lines early, queries see to it that none is missing or double."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="Name of the source.")
+    url: SourceUrl = Field(min_length=1, description="Base URL, for example `http://loki:3100`.")
+    tenant: str = Field(default="", description="`X-Scope-OrgID`; empty: none is sent.")
+    selectors: list[str] = Field(
+        default=[], description='Stream selectors to read, such as `{namespace="shop"}`; empty: those of the log rules.'
+    )
+    tail: bool = Field(default=True, description="Follow the tail (websocket); without it there are queries alone.")
+    interval_s: PositiveSeconds = Field(default=1, description="Time between two checks that every line was taken.")
+    lateness_ms: Milliseconds = Field(
+        default=2_000,
+        description="How long after its own time a line may come into Loki: an agent holds lines back for about a "
+        "second. Alerts come later by as much; lines that come later still are counted and dropped.",
+    )
+    settle_ms: Milliseconds = Field(
+        default=10_000,
+        description="After Loki was away its agents send what they held back: for so long the watermark waits.",
+    )
+    timeout_s: PositiveSeconds = Field(default=30, description="Longest query.")
+    page_lines: Annotated[int, Field(ge=100)] = Field(
+        default=5_000, description="Lines of one answer; no more than Loki's `max_entries_limit_per_query`."
+    )
+    history_chunk_s: PositiveSeconds = Field(
+        default=600, description="What rules look back is filled at the start in pieces of so long."
+    )
+
+
 class ConnectorSettings(Section):
     """Where metrics and logs come from."""
 
@@ -227,11 +256,13 @@ class ConnectorSettings(Section):
     )
     scrape: list[ScrapeJob] = Field(default=[], description="Pages that Sentinel reads itself.")
     prometheus_api: list[PrometheusApi] = Field(default=[], description="Prometheus servers that Sentinel queries.")
+    loki: list[LokiApi] = Field(default=[], description="Loki servers that Sentinel reads.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         _unique("scrape", "job", [one.job for one in self.scrape if one.static_configs or one.file_sd_configs])
         _unique("prometheus_api", "name", [one.name for one in self.prometheus_api])
+        _unique("loki", "name", [one.name for one in self.loki])
         return self
 
 
