@@ -159,16 +159,16 @@ def _streams(sent: Iterable[_Stream]) -> list[LogStream]:
     return [LogStream(Raw(labels), entries) for labels, entries in found.items() if entries]
 
 
-def count_query(selector: str, span_ns: int) -> str:
-    """The query for the number of lines in the `span_ns` before and at the time it is asked for."""
-    return f"sum(count_over_time({selector}[{span_ns}ns]))"
+def count_query(selector: str, span_ms: int) -> str:
+    """The query for the number of lines in the `span_ms` before and at the time it is asked for."""
+    return f"sum(count_over_time({selector}[{span_ms}ms]))"
 
 
 class Taken:
     """Which lines were taken, as far back as is remembered.
 
-    A line is its stream, time and text, as for Loki, which keeps one of equal lines. `scope` numbers what it was read
-    by: a line that several scopes hold is taken once and counts for each.
+    A line is its stream, time, text and structured metadata, as for Loki, which keeps one of equal lines. `scope` is
+    the number of what it was read by: a line that several scopes hold is taken once and counts for each.
     """
 
     def __init__(self) -> None:
@@ -185,7 +185,7 @@ class Taken:
             labels = bytes(stream.labels)
             fresh = []
             for entry in stream.entries:
-                key = hash((labels, entry.t_ns, entry.line))
+                key = _line(labels, entry)
                 _, bits = lines.get(key, (0, 0))
                 if not bits:
                     fresh.append(entry)
@@ -200,7 +200,7 @@ class Taken:
         for stream in streams:
             labels = bytes(stream.labels)
             for entry in stream.entries:
-                self._lines.pop(hash((labels, entry.t_ns, entry.line)), None)
+                self._lines.pop(_line(labels, entry), None)
 
     def count(self, scope: int, from_ns: int, to_ns: int) -> int:
         """How many lines of a scope are taken from `from_ns` up to but not at `to_ns`."""
@@ -210,3 +210,7 @@ class Taken:
     def forget(self, before_ns: int) -> None:
         """Forget lines that are older."""
         self._lines = {key: one for key, one in self._lines.items() if one[0] >= before_ns}
+
+
+def _line(labels: bytes, entry: LogEntry) -> int:
+    return hash((labels, entry.t_ns, entry.line, frozenset(entry.metadata.items())))

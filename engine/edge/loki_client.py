@@ -38,9 +38,9 @@ class LokiClient:
         self._tls = tls_context(config.tls)
         self._slots = asyncio.Semaphore(_SIDE_BY_SIDE)
 
-    async def count(self, selector: str, from_ns: int, to_ns: int) -> int:
-        """How many lines there are from `from_ns` up to but not at `to_ns`. Raises `LokiError`."""
-        form = {"query": count_query(selector, to_ns - from_ns), "time": str(to_ns - 1)}
+    async def count(self, selector: str, from_ms: int, to_ms: int) -> int:
+        """How many lines there are from `from_ms` up to but not at `to_ms`. Raises `LokiError`."""
+        form = {"query": count_query(selector, to_ms - from_ms), "time": str(to_ms * 1_000_000 - 1)}
         try:
             return read_count(await self._ask("query", form))
         except ApiError as error:

@@ -163,7 +163,7 @@ class LokiReader:
         number, selector = self._numbers[scope.selector], scope.selector
         from_ns, to_ns = piece.from_ms * 1_000_000, piece.to_ms * 1_000_000
         if selector in self._tailed:
-            there = await self._client.count(selector, from_ns, to_ns)
+            there = await self._client.count(selector, piece.from_ms, piece.to_ms)
             if there == self._taken.count(number, from_ns, to_ns):
                 return
         async with aclosing(self._client.pages(selector, from_ns, to_ns)) as found:
