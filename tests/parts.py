@@ -281,6 +281,7 @@ frontend_worker: {{frontend_address: "127.0.0.1:{grpc}"}}
 ingester:
   lifecycler: {{min_ready_duration: 0s, final_sleep: 0s}}
 limits_config:
+  max_query_series: 100000
   ingestion_rate_mb: 100
   ingestion_burst_size_mb: 200
   per_stream_rate_limit: 100MB
