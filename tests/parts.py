@@ -280,6 +280,7 @@ schema_config:
 frontend_worker: {{frontend_address: "127.0.0.1:{grpc}"}}
 ingester:
   lifecycler: {{min_ready_duration: 0s, final_sleep: 0s}}
+query_range: {{parallelise_shardable_queries: false}}
 limits_config:
   max_query_series: 100000
   ingestion_rate_mb: 100

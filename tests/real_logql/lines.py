@@ -98,5 +98,6 @@ def _logfmt(draw: random.Random) -> str:
 def _access(draw: random.Random) -> str:
     status, size = draw.choice([200, 301, 404, 500]), draw.randrange(10, 9_000)
     method = draw.choice(["GET", "POST", "DELETE"])
-    text = f'{_address(draw)} - {draw.choice(USERS)} "{method} {draw.choice(PATHS)} HTTP/1.1" {status} {size} {_took(draw)}'
-    return f"\x1b[31m{text}\x1b[0m" if draw.random() < 0.1 else text
+    request = f'"{method} {draw.choice(PATHS)} HTTP/1.1"'
+    text = f"{_address(draw)} - {draw.choice(USERS)} {request} {status} {size} {_took(draw)}"
+    return f"\x1b[31m{text}" if draw.random() < 0.1 else text

@@ -1,4 +1,9 @@
-"""Random metric queries that are well typed: what a person could write over the lines of `lines.py`."""
+"""Random metric queries that are well typed: what a person could write over the lines of `lines.py`.
+
+Two things a person could write are left out, because Loki 3.7 does not do there what its manual and its successor say:
+a label filter with `=~"word.*"`, `=~".*word"` or alternatives that begin alike matches anywhere in the value
+(grafana/loki issue 23892), and `rate_counter` extrapolates with times in the wrong unit.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,10 @@ class Generator:
 
     def query(self) -> str:
         """A metric query: a vector."""
-        return self._vector(self._draw.choice([0, 1, 1, 2]))
+        text = self._vector(self._draw.choice([0, 1, 1, 2]))
+        if self._draw.random() < 0.1:  # outermost alone: which of equal values it keeps is anybody's choice
+            return f"{self._draw.choice(['topk', 'bottomk'])}({self._draw.randrange(1, 4)}, {text})"
+        return text
 
     def _vector(self, depth: int) -> str:
         draw = self._draw
@@ -38,10 +46,8 @@ class Generator:
 
     def _aggregation(self, depth: int) -> str:
         draw = self._draw
-        op = draw.choice(["sum", "avg", "min", "max", "count", "stddev", "stdvar", "topk", "bottomk", "sort"])
+        op = draw.choice(["sum", "avg", "min", "max", "count", "stddev", "stdvar", "sort"])
         inner = self._vector(depth - 1)
-        if op in ("topk", "bottomk"):
-            return f"{op}({draw.randrange(1, 4)}, {inner})"
         if op == "sort":
             return f"{draw.choice(['sort', 'sort_desc'])}({inner})"
         grouping = self._grouping()
@@ -73,7 +79,8 @@ class Generator:
     def _label_replace(self, depth: int) -> str:
         source = self._draw.choice(["host", "job", "level"])
         pattern = self._draw.choice(["(.).*", "h(\\\\d)", "x.*", ""])
-        return f'label_replace({self._vector(depth - 1)}, "{self._draw.choice(["new", "host"])}", "v-$1", "{source}", "{pattern}")'
+        target = self._draw.choice(["new", "host"])
+        return f'label_replace({self._vector(depth - 1)}, "{target}", "v-$1", "{source}", "{pattern}")'
 
     # --- ranges of lines ---
 
@@ -94,13 +101,11 @@ class Generator:
         draw = self._draw
         unwrap = draw.choice(["status", "duration(took)", "duration_seconds(took)", "bytes(size)", "ratio"])
         clean = draw.choice([' | __error__=""', ' | __error__=""', ' | __error__=""', ""])
-        op = draw.choice(
-            ["sum", "avg", "min", "max", "first", "last", "stddev", "stdvar", "quantile", "rate", "rate_counter"]
-        )
-        grouping = self._grouping() if op not in ("sum", "rate", "rate_counter") else ""
+        op = draw.choice(["sum", "avg", "min", "max", "first", "last", "stddev", "stdvar", "quantile", "rate"])
+        grouping = self._grouping() if op not in ("sum", "rate") else ""
         body = f"{lines} | unwrap {unwrap}{clean} {span}"
-        if op in ("rate", "rate_counter"):
-            return f"{op}({body})"
+        if op == "rate":
+            return f"rate({body})"
         if op == "quantile":
             return f"quantile_over_time({draw.choice(['0', '0.5', '0.9', '0.99', '1'])}, {body}) {grouping}"
         return f"{op}_over_time({body}) {grouping}"
@@ -136,14 +141,14 @@ class Generator:
 
     def _pipeline(self, parser: str, labels: tuple[str, ...]) -> str:
         draw = self._draw
-        stages = [self._line_filter() for _ in range(draw.choice([0, 0, 1, 1, 2]))]
+        stages = [self._line_filter() for _ in range(draw.choice([0, 0, 0, 1, 1, 2]))]
         if draw.random() < 0.1:
             stages.append("| decolorize")
         if parser:
             stages.append(f"| {parser}")
             if draw.random() < 0.6:
                 stages.append('| __error__=""')
-        stages += [self._after(labels) for _ in range(draw.choice([0, 1, 1, 2]))]
+        stages += [self._after(labels) for _ in range(draw.choice([0, 0, 1, 2]))]
         return "".join(f" {stage}" for stage in stages)
 
     def _line_filter(self) -> str:
@@ -193,7 +198,7 @@ class Generator:
                 [
                     f'{label}="error"',
                     f'{label}!=""',
-                    f'{label}=~"a.*|200"',
+                    f'{label}=~"ada|2..|.*o.*"',
                     f'{label}!~"(e|d).*"',
                     "status >= 400",
                     "status == 200",
@@ -207,7 +212,7 @@ class Generator:
                     'trace="t1"',
                 ]
             )
-            for _ in range(draw.choice([1, 1, 2, 3]))
+            for _ in range(draw.choice([1, 1, 1, 2, 3]))
         ]
         text = parts[0]
         for part in parts[1:]:

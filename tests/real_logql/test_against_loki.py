@@ -1,5 +1,8 @@
 """Random queries over random lines: Sentinel and a real Loki must give the same.
 
+Loki does not split queries into shards here: split, its `avg_over_time` of unwrapped values counts lines that have no
+value.
+
 `AUREUS_LOGQL_QUERIES` is how many, `AUREUS_LOGQL_SEED` where their seeds begin.
 """
 
@@ -32,10 +35,14 @@ QUERIES = int(os.environ.get("AUREUS_LOGQL_QUERIES", "200"))
 FIRST_SEED = int(os.environ.get("AUREUS_LOGQL_SEED", "0"))
 DATA_SEED = 3
 AT_S = (240, 420, SPAN_S - 7)
+SAME_LABELS = "vector cannot contain metrics with the same labelset"
 TOLERANCE = 1e-9
 Streams = Sequence[tuple[Labels, list[LogEntry]]]
-Answer = dict[bytes, float] | None
-"""A vector, or None for an error."""
+Answer = list[tuple[bytes, float]] | None
+"""The elements of a vector in order of their labels, or None for an error.
+
+Labels with an empty value, which Loki's answers do not have, are left out, so two elements may look the same.
+"""
 
 
 @dataclass
@@ -58,7 +65,7 @@ class Sentinel:
             vector = expression.evaluate(self.windows, at_ms)
         except EvaluationError as error:
             return None, str(error)
-        return dict(zip(map(label_sets.encode, vector.labels), vector.values.tolist(), strict=True)), ""
+        return sorted(zip(map(label_sets.encode, vector.labels), vector.values.tolist(), strict=True)), ""
 
     def _filled(self, selector: Selector) -> Window:
         window = LogWindow()
@@ -94,7 +101,7 @@ class Rival:
         if not answer.is_success:
             return None, answer.text
         result = answer.json()["data"]["result"]
-        return {label_sets.encode(one["metric"]): float(one["value"][1]) for one in result}, ""
+        return sorted((label_sets.encode(one["metric"]), float(one["value"][1])) for one in result), ""
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +120,11 @@ def same(text: str, ours: Answer, theirs: Answer) -> bool:
     """Whether two answers are one. Which of equal values `topk` keeps is anybody's choice."""
     if ours is None or theirs is None:
         return ours is theirs
+    if len(ours) != len(theirs):
+        return False
     if "topk" in text or "bottomk" in text:
-        return len(ours) == len(theirs) and all(map(close, sorted(ours.values()), sorted(theirs.values())))
-    return ours.keys() == theirs.keys() and all(close(ours[key], theirs[key]) for key in ours)
+        return all(map(close, sorted(value for _, value in ours), sorted(value for _, value in theirs)))
+    return all(key == other and close(a, b) for (key, a), (other, b) in zip(ours, theirs, strict=True))
 
 
 def close(a: float, b: float) -> bool:
@@ -135,6 +144,8 @@ def test_random_queries_give_what_loki_gives(rival: Rival) -> None:
         theirs, their_error = rival.query(text, at_ms)
         ours, our_error = sentinel.evaluate(text, at_ms)
         told["an error" if theirs is None else "values" if theirs else "nothing"] += 1
+        if our_error == SAME_LABELS and theirs and len(dict(theirs)) < len(theirs):
+            continue  # we refuse what Prometheus refuses
         if not same(text, ours, theirs):
             different.append(
                 f"seed {seed}: {text}\n  Sentinel: {our_error or ours}\n  Loki:     {their_error or theirs}"
