@@ -85,7 +85,7 @@ def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded
     if name == "application/json":
         # JSON does not begin as gzip does, so gzip is known even where nothing says so.
         plain = gunzip(body) if body.startswith(_GZIP_MAGIC) else unencoded(body, headers, _ENCODINGS)
-        return Decoded(_from_json(plain))
+        return Decoded(read_json(plain))
     if name == "application/x-protobuf":
         # Some senders say "snappy", which is part of this format and no encoding around it.
         is_named = headers.get("Content-Encoding", "").lower() == "snappy"
@@ -94,7 +94,8 @@ def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded
     raise DecodeError("unsupported_content_type", detail, 415)
 
 
-def _from_json(body: bytes) -> list[LogStream]:
+def read_json(body: bytes) -> list[LogStream]:
+    """The streams of a push request as JSON, without what it may be packed in. Raises `DecodeError`."""
     try:
         streams = [(stream.stream, stream.values) for stream in _decode_json(body).streams]
     except msgspec.ValidationError:

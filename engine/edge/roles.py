@@ -33,7 +33,7 @@ from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
 from engine.edge.prometheus_api import PrometheusPoller
-from engine.edge.publisher import ConnectorMetrics, Publisher
+from engine.edge.publisher import ConnectorMetrics, Publisher, Send
 from engine.edge.query_api import QueryApi
 from engine.edge.receivers import Receivers
 from engine.edge.responder import Responder, ResponderConfig
@@ -44,6 +44,7 @@ from engine.edge.sender import open_sender
 from engine.edge.settings_sources import PushedLogs, RemoteWrite
 from engine.edge.sinks import start_sinks
 from engine.edge.topic_memory import TopicMemory
+from engine.edge.topic_reader import open_topic_reader
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
 from engine.loading import Loaded
@@ -98,11 +99,11 @@ async def start_connectors(node: Node) -> None:
         poller.read(node.loaded.groups)
         node.on_reload.append(partial(_read_again, poller))
         node.spawn(f"prometheus-api-{api.name}", poller.run())
-    await _start_log_readers(node, publisher)
+    await _start_log_readers(node, publisher, send)
 
 
-async def _start_log_readers(node: Node, publisher: Publisher) -> None:
-    """What reads logs where they are: Loki servers."""
+async def _start_log_readers(node: Node, publisher: Publisher, send: Send) -> None:
+    """What reads logs where they are: Loki servers, and topics that others fill."""
     settings = node.settings
     memory = TopicMemory(settings.kafka, node.bootstrap)
     for api in settings.connectors.loki:
@@ -112,6 +113,9 @@ async def _start_log_readers(node: Node, publisher: Publisher) -> None:
         reader.read(node.loaded.groups)
         node.on_reload.append(partial(_read_again, reader))
         node.spawn(f"loki-{api.name}", reader.run())
+    for topic in settings.connectors.log_topics:
+        opening = open_topic_reader(settings.kafka, node.bootstrap, topic, publisher, send)
+        node.spawn(f"log-topic-{topic.topic}", (await node.stack.enter_async_context(opening)).run())
 
 
 def _read_again(reader: PrometheusPoller | LokiReader, loaded: Loaded) -> None:

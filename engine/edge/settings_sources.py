@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from connectors._records import Format
 from connectors._relabel import Action, Step
 from engine.edge.settings_base import HttpUrl, Milliseconds, PositiveSeconds, Section
 
@@ -245,6 +246,45 @@ class LokiApi(HttpAccess):
     )
 
 
+class RecordFields(Section):
+    """Which fields of a JSON record mean what; inner ones are written `kubernetes.pod_name`."""
+
+    line: str = Field(default="", description="The line; empty: `message`, `log` or `line`, as the format has it.")
+    time: str = Field(
+        default="", description="Its time; empty: `timestamp`, `@timestamp` or `ts`, as the format has it."
+    )
+    labels: dict[str, str] = Field(default={}, description="Stream labels, each with the field it comes from.")
+    label_object: str = Field(
+        default="", description="An object whose fields all become stream labels; empty: for `promtail` its `labels`."
+    )
+
+
+class LogTopic(Section):
+    """A Kafka topic of log records that somebody else fills."""
+
+    topic: str = Field(pattern=r"^[a-zA-Z0-9._-]+$", description="Name of the topic, whole.")
+    url: str = Field(
+        default="",
+        description="Bootstrap servers, `kafka://host:9092`, with the same `kafka.security`; empty: Sentinel's own.",
+    )
+    format: Format = Field(
+        description="`vector`, `fluent_bit`, `promtail`, `loki_json`, `otlp_proto`, `otlp_json`, or `plain` lines."
+    )
+    fields: RecordFields = Field(default=RecordFields(), description="Fields of the JSON formats.")
+    static_labels: dict[str, str] = Field(
+        default={}, description="Stream labels of every line; none, and none of the record: `topic` with its name."
+    )
+    group: str = Field(
+        default="sentinel-log-topics",
+        min_length=1,
+        description="Consumer group: its committed offsets say what is done.",
+    )
+    start: Literal["latest", "earliest"] = Field(default="latest", description="Where a group without offsets begins.")
+    lateness_ms: Milliseconds = Field(
+        default=2_000, description="How far out of order the lines of a partition may be; later ones are dropped."
+    )
+
+
 class ConnectorSettings(Section):
     """Where metrics and logs come from."""
 
@@ -257,12 +297,14 @@ class ConnectorSettings(Section):
     scrape: list[ScrapeJob] = Field(default=[], description="Pages that Sentinel reads itself.")
     prometheus_api: list[PrometheusApi] = Field(default=[], description="Prometheus servers that Sentinel queries.")
     loki: list[LokiApi] = Field(default=[], description="Loki servers that Sentinel reads.")
+    log_topics: list[LogTopic] = Field(default=[], description="Kafka topics of logs that somebody else fills.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         _unique("scrape", "job", [one.job for one in self.scrape if one.static_configs or one.file_sd_configs])
         _unique("prometheus_api", "name", [one.name for one in self.prometheus_api])
         _unique("loki", "name", [one.name for one in self.loki])
+        _unique("log_topics", "topic", [one.topic for one in self.log_topics])
         return self
 
 

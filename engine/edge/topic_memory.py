@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, UnsupportedVersionError
+from aiokafka.errors import KafkaError
 
 from engine.core.messages import LogBatch, LogStream, decode_batch
 from engine.edge.broker import client_options, fetch_wait_ms
@@ -15,6 +15,8 @@ from engine.flow import LOGS
 
 _NEAR_MS = 60_000
 """Lines may have been sent so long before the time up to which their source is complete."""
+_MOST_WITHOUT_LOOK_UP = 100_000
+"""The embedded broker finds no offset for any time, but holds no more messages than this: all of them are read."""
 
 
 class TopicMemory:
@@ -88,11 +90,8 @@ async def _seek(consumer: AIOKafkaConsumer, topic: str, partitions: int, since_m
     consumer.assign(places)
     ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
     starts = await consumer.beginning_offsets(places)
-    try:
-        since = await consumer.offsets_for_times(dict.fromkeys(places, max(0, since_ms)))
-    except UnsupportedVersionError:
-        since = {}  # the embedded broker; it holds little
+    since = await consumer.offsets_for_times(dict.fromkeys(places, max(0, since_ms)))
     for place in places:
-        found = since.get(place)
-        consumer.seek(place, found.offset if found else starts[place] if not since else ends[place])
+        found, is_short = since[place], ends[place] - starts[place] <= _MOST_WITHOUT_LOOK_UP
+        consumer.seek(place, found.offset if found else starts[place] if is_short else ends[place])
     return ends
