@@ -15,7 +15,8 @@ _BLANKS = re.compile(r"[\x00-\x20]*")
 _JUNK = re.compile(r"[^\x00-\x20]+")
 # A quoted value ends its pair, whatever follows; a plain one reaches up to a blank and holds neither quote nor "=".
 _PAIR = re.compile(
-    r'([^\x00-\x20="]+)(?:="((?:[^"\\]|\\.)*)"|=([^\x00-\x20="]*)(?=[\x00-\x20]|$)|(?=[\x00-\x20]|$))', re.DOTALL
+    r'[\x00-\x20]*([^\x00-\x20="]+)(?:="((?:[^"\\]|\\.)*)"|=([^\x00-\x20="]*)(?=[\x00-\x20]|$)|(?=[\x00-\x20]|$))',
+    re.DOTALL,
 )
 _UNTERMINATED = re.compile(r'[^\x00-\x20="]+="')
 _ESCAPE = re.compile(r'\\(?:(["\\/\'])|([bfnrt])|u([0-9a-fA-F]{4})|(.))', re.DOTALL)
@@ -106,27 +107,30 @@ def _pairs(line: Line, *, strict: bool) -> Iterator[tuple[str, str]]:
     text = line.text
     at = 0
     while at < len(text):
-        blank = _BLANKS.match(text, at)
-        at = blank.end() if blank else at
-        if at == len(text):
-            return
         match = _PAIR.match(text, at)
-        value = _pair_value(match) if match else None
-        if match and value is not None and "\ufffd" not in match[1]:
-            yield match[1], value
-        elif strict:
+        if match is None:
+            blank = _BLANKS.match(text, at)
+            at = blank.end() if blank else at
+            if at == len(text):
+                return
+            end = _after_fault(text, at)
+        else:
+            key, quoted, value = match.groups()
+            end = match.end()
+            if quoted is not None:
+                value = quoted if "\\" not in quoted else _unquoted(quoted)
+            if (value is not None or quoted is None) and "\ufffd" not in key:
+                yield key, value or ""
+                at = end
+                continue
+        if strict:
             line.fail("LogfmtParserErr", f"logfmt syntax error at pos {at + 1}")
             return
-        at = match.end() if match else _after_fault(text, at)
+        at = end
 
 
-def _pair_value(match: re.Match[str]) -> str | None:
-    """The value of a pair; None for one in quotes with an escape that there is not."""
-    quoted = match[2]
-    if quoted is None:
-        return match[3] or ""
-    if "\\" not in quoted:
-        return quoted
+def _unquoted(quoted: str) -> str | None:
+    """What stands in quotes without its escapes; None if there is one that there is not."""
     if any(escape[4] for escape in _ESCAPE.finditer(quoted)):
         return None
     return _ESCAPE.sub(_unescape, quoted).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
