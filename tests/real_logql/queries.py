@@ -87,13 +87,23 @@ class Generator:
     def _range_aggregation(self) -> str:
         draw = self._draw
         selector, parser, labels = self._source()
-        span = draw.choice(["30s", "1m", "2m30s", "5m", "10m"])
+        span = draw.choice(["30s", "1m", "2m30s", "5m", "10m", "10m"])
         offset = draw.choice(["", "", "", " offset 1m", " offset 30s"])
         pipeline = self._pipeline(parser, labels)
         if parser and draw.random() < 0.4:
             return self._unwrapped(f"{selector}{pipeline}", f"[{span}]{offset}")
         op = draw.choice(
-            ["count_over_time", "rate", "bytes_over_time", "bytes_rate", "count_over_time", "absent_over_time"]
+            [
+                "count_over_time",
+                "rate",
+                "bytes_over_time",
+                "bytes_rate",
+                "count_over_time",
+                "rate",
+                "count_over_time",
+                "rate",
+                "absent_over_time",
+            ]
         )
         return f"{op}({selector}{pipeline} [{span}]{offset})"
 
@@ -174,9 +184,9 @@ class Generator:
         draw = self._draw
         label = draw.choice(labels)
         kind = draw.random()
-        if kind < 0.55:
+        if kind < 0.4:
             return f"| {self._condition(label)}"
-        if kind < 0.7:
+        if kind < 0.6:
             template = draw.choice(
                 [
                     "{{.user}}-{{.status}}",
@@ -197,6 +207,8 @@ class Generator:
             draw.choice(
                 [
                     f'{label}="error"',
+                    f'{label}!=""',
+                    f'{label}!="error"',
                     f'{label}!=""',
                     f'{label}=~"ada|2..|.*o.*"',
                     f'{label}!~"(e|d).*"',
