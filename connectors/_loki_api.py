@@ -13,6 +13,7 @@ API: https://grafana.com/docs/loki/latest/reference/loki-http-api/
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
@@ -173,13 +174,14 @@ class Taken:
 
     def __init__(self) -> None:
         self._lines: dict[int, tuple[int, int]] = {}  # hash -> time, and by bits the scopes it came from
+        self._counts: defaultdict[int, Counter[int]] = defaultdict(Counter)  # scope -> millisecond -> lines
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def add(self, streams: Iterable[LogStream], scope: int) -> list[LogStream]:
         """Take lines; those of them that are new."""
-        bit, lines = 1 << scope, self._lines
+        bit, lines, counts = 1 << scope, self._lines, self._counts[scope]
         found: list[LogStream] = []
         for stream in streams:
             labels = bytes(stream.labels)
@@ -191,6 +193,7 @@ class Taken:
                     fresh.append(entry)
                 if not bits & bit:
                     lines[key] = (entry.t_ns, bits | bit)
+                    counts[entry.t_ns // 1_000_000] += 1
             if fresh:
                 found.append(LogStream(stream.labels, fresh))
         return found
@@ -200,16 +203,21 @@ class Taken:
         for stream in streams:
             labels = bytes(stream.labels)
             for entry in stream.entries:
-                self._lines.pop(_line(labels, entry), None)
+                _, bits = self._lines.pop(_line(labels, entry), (0, 0))
+                for scope, counts in self._counts.items():
+                    if bits & 1 << scope:
+                        counts[entry.t_ns // 1_000_000] -= 1
 
-    def count(self, scope: int, from_ns: int, to_ns: int) -> int:
-        """How many lines of a scope are taken from `from_ns` up to but not at `to_ns`."""
-        bit = 1 << scope
-        return sum(1 for t_ns, bits in self._lines.values() if bits & bit and from_ns <= t_ns < to_ns)
+    def count(self, scope: int, from_ms: int, to_ms: int) -> int:
+        """How many lines of a scope are taken from `from_ms` up to but not at `to_ms`."""
+        return sum(number for t_ms, number in self._counts[scope].items() if from_ms <= t_ms < to_ms)
 
-    def forget(self, before_ns: int) -> None:
+    def forget(self, before_ms: int) -> None:
         """Forget lines that are older."""
+        before_ns = before_ms * 1_000_000
         self._lines = {key: one for key, one in self._lines.items() if one[0] >= before_ns}
+        for scope, counts in self._counts.items():
+            self._counts[scope] = Counter({t_ms: number for t_ms, number in counts.items() if t_ms >= before_ms})
 
 
 def _line(labels: bytes, entry: LogEntry) -> int:

@@ -288,22 +288,24 @@ limits_config:
   per_stream_rate_limit: 100MB
   per_stream_rate_limit_burst: 200MB
   reject_old_samples: false
-  discover_service_name: []
   discover_log_levels: false
-"""
+{limits}"""
+NO_SERVICE_NAMES = "  discover_service_name: []\n"
+"""A limit: streams keep the labels that they are pushed with."""
 
 
 class Loki:
-    """A real Loki on one port however often it is started; its data stays in `folder`."""
+    """A real Loki on one port however often it is started; its data stays in `folder`. `limits` are further ones."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: str = NO_SERVICE_NAMES) -> None:
         self._program = require("loki") / "loki"
         http, grpc = free_ports(2)
         self.port = http
         self.url = f"http://127.0.0.1:{http}"
         self._log = folder / "loki.log"
         self._config = folder / "loki.yml"
-        self._config.write_text(_LOKI_CONFIG.format(http=http, grpc=grpc, folder=folder / "loki"), encoding="utf-8")
+        config = _LOKI_CONFIG.format(http=http, grpc=grpc, folder=folder / "loki", limits=limits)
+        self._config.write_text(config, encoding="utf-8")
         self._running: Program | None = None
 
     def start(self) -> None:
@@ -329,9 +331,9 @@ class Loki:
 
 
 @contextmanager
-def running_loki(folder: Path) -> Iterator[Loki]:
+def running_loki(folder: Path, limits: str = NO_SERVICE_NAMES) -> Iterator[Loki]:
     """A real Loki, ready when yielded."""
-    loki = Loki(folder)
+    loki = Loki(folder, limits)
     try:
         loki.start()
         loki.wait_until_ready()

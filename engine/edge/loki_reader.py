@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 _NEVER_MS = 2**53
 _FIRST_ANSWER_MS = 3_600_000  # history may be so much older than it was when it was asked for
 _REMEMBER_MS = 60_000  # a tail may bring a line so long after a check has fetched it
-_RETRY_S = 1.0
+_RETRY_S, _RETRY_MOST_S = 1.0, 60.0
 _EARLIER_RUN = 0  # the number of a scope that is none of this run's
 _LEAST_SPAN_MS = 60_000  # at the first start, when no rule says how far to look back
 
@@ -156,17 +156,17 @@ class LokiReader:
                 self._was_away, self._settled_ms = False, now_ms + self._config.settle_ms
             if now_ms >= self._settled_ms:
                 self._complete_ms = max(self._complete_ms, await self._publisher.complete(source, piece.to_ms))
-                self._taken.forget((self._complete_ms - _REMEMBER_MS) * 1_000_000)
+                self._taken.forget(self._complete_ms - _REMEMBER_MS)
 
     async def _fill(self, source: Source, scope: Scope, piece: Piece) -> None:
         """Take the lines of a piece that are not taken yet."""
         number, selector = self._numbers[scope.selector], scope.selector
-        from_ns, to_ns = piece.from_ms * 1_000_000, piece.to_ms * 1_000_000
         if selector in self._tailed:
             there = await self._client.count(selector, piece.from_ms, piece.to_ms)
-            if there == self._taken.count(number, from_ns, to_ns):
+            if there == self._taken.count(number, piece.from_ms, piece.to_ms):
                 return
-        async with aclosing(self._client.pages(selector, from_ns, to_ns)) as found:
+        pages = self._client.pages(selector, piece.from_ms * 1_000_000, piece.to_ms * 1_000_000)
+        async with aclosing(pages) as found:
             async for streams in found:
                 await self._take(source, streams, number)
 
@@ -187,16 +187,20 @@ class LokiReader:
             self._tails[selector] = asyncio.create_task(self._tail(selector), name=f"loki-tail-{self._config.name}")
 
     async def _tail(self, selector: str) -> None:
+        """Tail until cancelled. Loki allows ten tails a tenant by default: one that is refused is tried less often."""
+        pause_s = _RETRY_S
         while True:
             try:
                 await self._tail_once(selector)
                 _log.info("loki.tail_ended", source=self._config.name, selector=selector)
+                pause_s = _RETRY_S
             except LokiError as error:
                 self._publisher.metrics.requests.labels("loki", f"tail_{error.code}").inc()
                 _log.warning("loki.tail_broken", source=self._config.name, selector=selector, reason=str(error))
+                pause_s = min(pause_s * 2, _RETRY_MOST_S) if error.code != "unreachable" else _RETRY_S
             finally:
                 self._tailed.discard(selector)
-            await self._sleep(_RETRY_S)
+            await self._sleep(pause_s)
 
     async def _tail_once(self, selector: str) -> None:
         """Take what one connection brings."""
