@@ -68,7 +68,7 @@ def deflate(body: bytes) -> bytes:
 
 PUSHES = {
     "plain": (json_push("plain", '["%d","a \\u00e9\\n"]'), JSON),
-    "metadata": (json_push("metadata", '["%d","a",{"k":"v","n":"1.50"}]'), JSON),
+    "metadata": (json_push("metadata", '["%d","a",{"k":"v","m":"1.50"}]'), JSON),
     "gzip": (gzip.compress(json_push("gzip", '["%d","a"]')), JSON | {"Content-Encoding": "gzip"}),
     "deflate": (deflate(json_push("deflate", '["%d","a"]')), JSON | {"Content-Encoding": "deflate"}),
     "number": (json_push("number", '["%d","a"]').replace(b'"n":"1"', b'"n":1'), JSON),
