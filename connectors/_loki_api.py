@@ -176,9 +176,6 @@ class Taken:
         self._lines: dict[int, tuple[int, int]] = {}  # hash -> time, and by bits the scopes it came from
         self._counts: defaultdict[int, Counter[int]] = defaultdict(Counter)  # scope -> millisecond -> lines
 
-    def __len__(self) -> int:
-        return len(self._lines)
-
     def add(self, streams: Iterable[LogStream], scope: int) -> list[LogStream]:
         """Take lines; those of them that are new."""
         bit, lines, counts = 1 << scope, self._lines, self._counts[scope]

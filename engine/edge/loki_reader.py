@@ -122,11 +122,6 @@ class LokiReader:
             _log.warning("loki.check_failed", source=self._config.name, url=self._config.url, reason=why)
         return not why
 
-    @property
-    def complete_ms(self) -> int:
-        """Up to here every line was taken and the broker has it."""
-        return self._complete_ms
-
     async def _begun(self) -> Source:
         """The source; on first use with what an earlier run left, or from as far back as the rules look."""
         if self._source is None:
