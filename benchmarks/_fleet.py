@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from connectors import remote_write
 from engine.core import labels as label_sets
-from engine.core.messages import MetricBatch
+from engine.core.messages import MetricBatch, pack
 
 JOBS = ("bridge", "cart", "checkout", "gateway", "ledger", "mailer", "orders", "search", "stock", "users")
 BOUNDS = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf")
@@ -128,7 +128,7 @@ class Fleet:
         for part in range(many):
             cut = slice(part * events, (part + 1) * events)
             head = ("fleet", epoch, scrape * many + part + 1, watermark_ms, self.start_ms)
-            yield MetricBatch(*head, self.keys[cut], times[cut].tolist(), values[cut].tolist())
+            yield MetricBatch(*head, self.keys[cut], times[cut].tolist(), pack(values[cut]))
 
     def columns(self, scrapes: range) -> tuple[Integers, Floats]:
         """Times and values of all series (rows) in those scrapes (columns)."""

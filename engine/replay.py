@@ -100,7 +100,7 @@ def _same(one: Transition, other: Transition | None) -> bool:
 
 def _feed(pipeline: Pipeline, batch: Batch, outcome: Comparison, now: dict[str, Transition]) -> None:
     if isinstance(batch, MetricBatch):
-        outcome.samples += len(batch.values)
+        outcome.samples += batch.count
     else:
         outcome.lines += sum(len(stream.entries) for stream in batch.streams)
     result = pipeline.feed(batch)

@@ -20,12 +20,13 @@ from engine.core.expression import Times, Values
 from engine.core.messages import LogEntry, LogStream
 from engine.core.series import Rows
 
-MAX_EVENTS = 10_000
+MAX_EVENTS = 20_000
 MAX_BYTES = 850_000
 MAX_LABEL_BYTES = 64 * 1024
 MAX_LINE_BYTES = 256 * 1024
 MAX_ENTRY_BYTES = MAX_BYTES - MAX_LABEL_BYTES - 1_000
-_SAMPLE_OVERHEAD_BYTES = 72  # commas, 20 digits of time, 25 of value, and an entry in `special`
+_ENTRY_OVERHEAD_BYTES = 23  # two commas, and time with up to 20 digits
+_VALUE_BYTES = 11  # eight in base64
 _STREAM_OVERHEAD_BYTES = 32
 
 _encode_entry = msgspec.json.Encoder().encode
@@ -115,7 +116,7 @@ def split_samples(
 ) -> Iterator[Samples]:
     """Consecutive pieces of the samples within both limits; `sizes` are their `label_sizes`."""
     events = samples.ends
-    ends = np.cumsum(sizes) + _SAMPLE_OVERHEAD_BYTES * events
+    ends = np.cumsum(sizes + _ENTRY_OVERHEAD_BYTES) + _VALUE_BYTES * events
     start, total = 0, len(samples.series)
     while start < total:
         sent_bytes, sent_events = (int(ends[start - 1]), int(events[start - 1])) if start else (0, 0)

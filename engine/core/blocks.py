@@ -1,11 +1,12 @@
 """Label sets that come together again and again, written once: the blocks in a `MetricBatch`.
 
 Samples of one target arrive scrape after scrape in one order and with one time. A run of them is written as a *block*:
-the labels that all have in common, then a column for each of the others ("" where a series has no such label):
+the labels that all have in common, then a column for each of the others ("" where a series has no such label, 0 where
+it has the value of the series before it):
 
-    [{"job":"shop","le":"1"},{"__name__":["a_bucket","b_bucket"],"path":["/x",""]}]
+    [{"job":"shop"},{"__name__":["a_bucket",0,"b"],"le":["1","+Inf",""],"path":["/x",0,0]}]
 
-That is a third of the bytes. More important, a block is the same bytes each time, so that whoever reads it looks up
+That is a tenth of the bytes. More important, a block is the same bytes each time, so that whoever reads it looks up
 one key for all its series and decodes nothing. Hence a block must not depend on how a request happened to be cut:
 it ends behind a series whose checksum says so (one in 32), or where the time changes. Runs
 that a request cut off in the middle differ from scrape to scrape; a run becomes a block when it is seen for the second
@@ -17,7 +18,9 @@ from __future__ import annotations
 import hashlib
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -36,12 +39,16 @@ _EVERY = np.uint64(2**64 // _LENGTH)
 _SEEN_ONCE, _NOT_WORTH_IT = b"", b"-"
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_decode = msgspec.json.Decoder(tuple[Labels, dict[str, list[str]]]).decode
+_decode = msgspec.json.Decoder(tuple[Labels, dict[str, list[str | Literal[0]]]]).decode
+
+
+BLOCK = ord("[")
+"""The first byte of a block; that of a label set is another."""
 
 
 def is_block(element: bytes) -> bool:
     """Whether an element of `MetricBatch.series` is a block; else it is one label set."""
-    return element[:1] == b"["
+    return element[0] == BLOCK
 
 
 def unpack(block: bytes) -> list[Labels]:
@@ -52,11 +59,18 @@ def unpack(block: bytes) -> list[Labels]:
         raise ValueError(f"not a block of series: {error}") from error
     if len({len(column) for column in columns.values()}) != 1:
         raise ValueError(f"a block needs columns of one length, has {[len(column) for column in columns.values()]}")
-    names = list(columns)
+    filled = [_filled(column) for column in columns.values()]
     return [
-        share({**common, **{name: value for name, value in zip(names, row, strict=True) if value}})
-        for row in zip(*columns.values(), strict=True)
+        share({**common, **{name: value for name, value in zip(columns, row, strict=True) if value}})
+        for row in zip(*filled, strict=True)
     ]
+
+
+def _filled(column: Iterable[str | int]) -> Iterator[str]:
+    value = ""
+    for entry in column:
+        value = entry if isinstance(entry, str) else value
+        yield value
 
 
 def share(labels: Labels) -> Labels:
@@ -134,4 +148,8 @@ def _written(labels: Sequence[Labels]) -> bytes:
     varying = {name for one in labels for name in one} - common.keys()
     if not varying:
         return _NOT_WORTH_IT  # one series again and again
-    return _encode([common, {name: [one.get(name, "") for one in labels] for name in varying}])
+    return _encode([common, {name: _thinned([one.get(name, "") for one in labels]) for name in varying}])
+
+
+def _thinned(column: list[str]) -> list[str | int]:
+    return [column[0], *(0 if value == before else value for before, value in pairwise(column))]

@@ -7,28 +7,26 @@ stand. After that a block costs one look-up, and the samples of all blocks that 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from engine.core import labels as label_sets
-from engine.core.blocks import is_block, unpack
+from engine.core.blocks import BLOCK, unpack
 from engine.core.caches import RecentCache
 from engine.core.expression import Selector, Times, Values
 from engine.core.group import Group, times_ms
 from engine.core.messages import MetricBatch
 from engine.core.series import Rows
-from engine.core.window import STALE, MetricWindow
+from engine.core.window import MetricWindow
 
-_SPECIAL = {"NaN": np.nan, "+Inf": np.inf, "-Inf": -np.inf, "stale": STALE}
 _SERIES_LIMIT, _BLOCK_LIMIT = 500_000, 50_000
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Samples in columns: series `keys[rows[i]]` (label bytes) had `values[i]` at `t_ms[i]`; `STALE` is a marker."""
+    """Samples in columns: series `keys[rows[i]]` (label bytes) had `values[i]` at `t_ms[i]`; `STALE` marks an end."""
 
     keys: Sequence[bytes]
     rows: Rows
@@ -95,11 +93,10 @@ class MetricIntake:
 
         Raises `ValueError`, with nothing taken, for a batch whose blocks do not hold as many series as it has values.
         """
-        picked: defaultdict[int, _Picked] = defaultdict(_Picked)
+        picked = [_Picked() for _ in self._targets]
         place = 0
-        for raw, t_ms in zip(batch.series, batch.t_ms, strict=True):
-            element = bytes(raw)
-            if is_block(element):
+        for element, t_ms in zip(map(bytes, batch.series), batch.t_ms, strict=True):
+            if element[0] == BLOCK:
                 block = self._blocks.get(element) or self._learn(element)
                 for part in block.parts:
                     picked[part.index].parts.append((part, place, t_ms))
@@ -111,10 +108,14 @@ class MetricIntake:
                     target.at.append(place)
                     target.t_ms.append(t_ms)
                 place += 1
-        if place != len(batch.values):
-            raise ValueError(f"{place} series and {len(batch.values)} values")
-        values = batch_values(batch)
-        return sum(self._fill(index, chosen, batch.source, values) for index, chosen in picked.items())
+        if place != batch.count:
+            raise ValueError(f"{place} series and {batch.count} values")
+        values = batch.numbers
+        return sum(
+            self._fill(index, chosen, batch.source, values)
+            for index, chosen in enumerate(picked)
+            if chosen.parts or chosen.at
+        )
 
     def add_columns(self, source: str, columns: Columns) -> int:
         """Take samples that somebody has as columns; how many were kept out as late, counted as in `add`."""
@@ -145,10 +146,7 @@ class MetricIntake:
             at[len(picked.at) :] += np.repeat(starts, lengths)
             rows = np.concatenate([window.rows(picked.keys), *(part.rows_in(window) for part, _, _ in picked.parts)])
             t_ms = np.concatenate([single_ms, np.repeat(part_ms, lengths)])
-            if picked.at and places:  # in the batch's order: of two samples of one series and time the first counts
-                order = np.argsort(at, kind="stable")  # two ascending runs, which that kind merges
-                at, rows, t_ms = at[order], rows[order], t_ms[order]
-            window.append_rows(rows, t_ms, values[at])
+            window.append_rows(rows, t_ms, values[at], at)
         group.matched(source, selector.key, np.concatenate([single_ms, part_ms]))
         return late
 
@@ -179,11 +177,3 @@ def _window(group: Group, selector: Selector) -> MetricWindow:
     if not isinstance(window, MetricWindow):
         raise TypeError(f"metric selector {selector.key} has a window that takes no metrics")
     return window
-
-
-def batch_values(batch: MetricBatch) -> Values:
-    """The values of a batch's samples, special ones among them. Raises `IndexError` for one of no sample."""
-    values = np.asarray(batch.values, np.float64)
-    for row, text in batch.special.items():
-        values[int(row)] = _SPECIAL[text]
-    return values

@@ -22,9 +22,8 @@ from engine.core import labels as label_sets
 from engine.core.batching import Samples, label_sizes, split_samples
 from engine.core.expression import EvaluationError, Selector, Times, Values, Vector
 from engine.core.labels import Labels
-from engine.core.messages import MetricBatch
+from engine.core.messages import MetricBatch, pack
 from engine.core.rules import AlertRule, RecordRule, Rule, RuleGroup
-from engine.core.sources import json_values
 from engine.core.window import STALE
 
 if TYPE_CHECKING:
@@ -193,9 +192,8 @@ class Recorder:
         )
         batches = []
         for number, piece in enumerate(split_samples(samples, label_sizes(samples)), 1):
-            values, special = json_values(piece)
             head = (SOURCE_PREFIX + self.group_key, watermark_ms, number, watermark_ms, received_ms)
-            batches.append(MetricBatch(*head, list(map(Raw, piece.series)), piece.t_ms.tolist(), values, special))
+            batches.append(MetricBatch(*head, list(map(Raw, piece.series)), piece.t_ms.tolist(), pack(piece.values)))
         return batches
 
     def adopt(self, old: Recorder) -> None:

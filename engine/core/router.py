@@ -20,7 +20,7 @@ from engine.core import labels as label_sets
 from engine.core.blocks import is_block, unpack
 from engine.core.caches import RecentCache
 from engine.core.expression import Selector
-from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch, RuleInput
+from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch, RuleInput, pack
 from engine.core.recording import together
 from engine.core.rules import RuleGroup
 
@@ -74,10 +74,9 @@ class Router:
         owned = by_shard(groups, shards)
         self._metrics = _selectors(owned, "metrics")
         self._logs = _selectors(owned, "logs")
-        self._blocks: RecentCache[bytes, _Known] = RecentCache(_CACHE_LIMIT // 10)
+        self._known: RecentCache[bytes, _Known] = RecentCache(_CACHE_LIMIT)
         self._singles: dict[tuple[int, ...], _Known] = {}
-        self._series_cache: RecentCache[bytes, tuple[int, ...]] = RecentCache(_CACHE_LIMIT)
-        self._stream_cache: RecentCache[bytes, tuple[int, ...]] = RecentCache(_CACHE_LIMIT)
+        self._streams: RecentCache[bytes, tuple[int, ...]] = RecentCache(_CACHE_LIMIT)
         self.unwanted = 0
         """How many samples and lines so far no rule asked for."""
 
@@ -92,37 +91,43 @@ class Router:
         return self._route_logs(batch)
 
     def _route_metrics(self, batch: MetricBatch) -> list[RuleInput]:
-        elements = [self._element(bytes(raw)) for raw in batch.series]
+        known = self._known.get
+        elements = [known(element) or self._learn(element) for element in map(bytes, batch.series)]
         series = sum(element.count for element in elements)
-        if series != len(batch.values):
-            raise ValueError(f"{series} series and {len(batch.values)} values")
+        if series != batch.count:
+            raise ValueError(f"{series} series and {batch.count} values")
         self.unwanted += sum(element.unwanted for element in elements)
         return [RuleInput(shard, _part(batch, elements, shard)) for shard in self._metrics]
 
-    def _element(self, element: bytes) -> _Known:
-        if is_block(element):
-            return self._blocks.get(element) or self._learn(element)
-        wanted = _wanted(element, self._metrics, self._series_cache)
+    def _learn(self, element: bytes) -> _Known:
+        known = self._block(element) if is_block(element) else self._single(element)
+        self._known.put(element, known)
+        return known
+
+    def _single(self, element: bytes) -> _Known:
+        wanted = _shards(element, self._metrics)
         return self._singles.setdefault(wanted, _Known(1, not wanted, (), dict.fromkeys(wanted)))
 
-    def _learn(self, element: bytes) -> _Known:
+    def _block(self, element: bytes) -> _Known:
         labels = [label_sets.encode(one) for one in unpack(element)]
         found: dict[int, list[int]] = {}
         for i, key in enumerate(labels):
-            for shard in _wanted(key, self._metrics, self._series_cache):
+            for shard in _shards(key, self._metrics):
                 found.setdefault(shard, []).append(i)
         # A block of which a shard wants the greater part goes to it whole: that is cheaper than taking it apart.
         wanted = {shard: None if len(rows) * 2 > len(labels) else tuple(rows) for shard, rows in found.items()}
         in_part = any(rows is not None for rows in wanted.values())
         unwanted = len(labels) - len({i for rows in found.values() for i in rows})
-        known = _Known(len(labels), unwanted, tuple(labels) if in_part else (), wanted)
-        self._blocks.put(element, known)
-        return known
+        return _Known(len(labels), unwanted, tuple(labels) if in_part else (), wanted)
 
     def _route_logs(self, batch: LogBatch) -> list[RuleInput]:
         streams: dict[int, list[LogStream]] = {shard: [] for shard in self._logs}
         for stream in batch.streams:
-            wanted = _wanted(bytes(stream.labels), self._logs, self._stream_cache)
+            labels = bytes(stream.labels)
+            wanted = self._streams.get(labels)
+            if wanted is None:
+                wanted = _shards(labels, self._logs)
+                self._streams.put(labels, wanted)
             for shard in wanted:
                 streams[shard].append(stream)
             self.unwanted += 0 if wanted else len(stream.entries)
@@ -140,15 +145,9 @@ def _selectors(owned: Mapping[int, Sequence[RuleGroup]], kind: str) -> dict[int,
     return out
 
 
-def _wanted(
-    key: bytes, selectors: Mapping[int, Sequence[Selector]], cache: RecentCache[bytes, tuple[int, ...]]
-) -> tuple[int, ...]:
-    shards = cache.get(key)
-    if shards is None:
-        labels = label_sets.decode(key)
-        shards = tuple(shard for shard, wanted in selectors.items() if any(one.matches(labels) for one in wanted))
-        cache.put(key, shards)
-    return shards
+def _shards(key: bytes, selectors: Mapping[int, Sequence[Selector]]) -> tuple[int, ...]:
+    labels = label_sets.decode(key)
+    return tuple(shard for shard, wanted in selectors.items() if any(one.matches(labels) for one in wanted))
 
 
 def _part(batch: MetricBatch, elements: Sequence[_Known], shard: int) -> MetricBatch:
@@ -163,8 +162,5 @@ def _part(batch: MetricBatch, elements: Sequence[_Known], shard: int) -> MetricB
         elif rows:
             pick.take((Raw(element.labels[i]) for i in rows), t_ms, [row + i for i in rows])
         row += element.count
-    special = batch.special
-    if special:
-        special = {str(new): special[str(old)] for new, old in enumerate(pick.rows) if str(old) in special}
-    values = [batch.values[i] for i in pick.rows]
-    return msgspec.structs.replace(batch, series=pick.series, t_ms=pick.t_ms, values=values, special=special)
+    values = pack(batch.numbers[pick.rows])
+    return msgspec.structs.replace(batch, series=pick.series, t_ms=pick.t_ms, values=values)

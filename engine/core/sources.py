@@ -34,7 +34,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 from msgspec import Raw, Struct
 
 from engine.core.batching import (
@@ -49,11 +48,9 @@ from engine.core.batching import (
     split_streams,
 )
 from engine.core.blocks import Runs
-from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch
-from engine.core.window import STALE_BITS
+from engine.core.messages import Batch, LogBatch, LogStream, MetricBatch, pack
 
 Kind = Literal["metrics", "logs"]
-Special = Literal["NaN", "+Inf", "-Inf", "stale"]
 
 _RUNS_OF_A_SOURCE = 10_000
 _IDLE_PACE_MS = 1_000
@@ -165,6 +162,8 @@ class SourceClock:
         self._promised_ms: int | None = None
         self._newest_ms: int | None = None  # of what was delivered
         self._data_at_ms = 0
+        self._stamped_at_ms = 0
+        self._stamp_gap_ms = _CATCH_UP_MS
         self._beat_at_ms = 0
         self._say_again = False
         self._tickets = 0
@@ -201,6 +200,7 @@ class SourceClock:
         held = tuple(request for request in requests if request.accepted)
         if not held:
             return Stamp()
+        self._stamp_gap_ms, self._stamped_at_ms = now_ms - self._stamped_at_ms, now_ms
         if self._newest_ms is not None:
             self._promise(min(self._newest_ms, now_ms) - self.timing.lateness_ms, now_ms)
         pieces = _split([request.events for request in held])
@@ -247,7 +247,7 @@ class SourceClock:
             due_ms, pace_ms = min(max(due_ms, newest_ms + 1), now_ms + 1), _IDLE_PACE_MS
         elif quiet_ms >= self.timing.lateness_ms:
             due_ms, pace_ms = newest_ms + 1, 0
-        elif due_ms < self._promised_ms + _CATCH_UP_MS and not self._say_again:
+        elif (due_ms < self._promised_ms + _CATCH_UP_MS or self._is_dense(now_ms)) and not self._say_again:
             return None  # the next batch will say it
         if self._say_again:
             pace_ms = max(pace_ms, _CATCH_UP_MS)  # a broker that is away is not asked more often
@@ -269,6 +269,10 @@ class SourceClock:
     def heartbeat_failed(self) -> None:
         """The last heartbeat was not acknowledged: its watermark is said again."""
         self._say_again = True
+
+    def _is_dense(self, now_ms: int) -> bool:
+        """Whether batches come so fast that the next is due within `_CATCH_UP_MS`, going by the last two."""
+        return now_ms - self._stamped_at_ms < 2 * self._stamp_gap_ms <= _CATCH_UP_MS
 
     def _floor_ms(self, now_ms: int) -> int:
         """What is older than this is late."""
@@ -296,30 +300,12 @@ class SourceClock:
         watermark_ms = self._promised_ms or 0
         head = (self.source, self._epoch, self._seq, watermark_ms, now_ms)
         if isinstance(piece, Samples):
-            values, special = json_values(piece)
             series, t_ms = piece.series, piece.t_ms
             if piece.counts is None:
                 series, ends = self._runs.pack(series, t_ms)
                 t_ms = t_ms[ends - 1]
-            return MetricBatch(*head, list(map(Raw, series)), t_ms.tolist(), values, special)
+            return MetricBatch(*head, list(map(Raw, series)), t_ms.tolist(), pack(piece.values))
         return LogBatch(*head, piece) if self.kind == "logs" else MetricBatch(*head)
-
-
-def json_values(samples: Samples) -> tuple[list[float], dict[str, Special]]:
-    """Values as JSON can hold them, and by index those it cannot."""
-    values = samples.values
-    finite = np.isfinite(values)
-    if finite.all():
-        return values.tolist(), {}
-    bits = values.view(np.uint64)
-    special: dict[str, Special] = {}
-    for index in np.flatnonzero(~finite).tolist():
-        value = values[index]
-        if np.isnan(value):
-            special[str(index)] = "stale" if bits[index] == STALE_BITS else "NaN"
-        else:
-            special[str(index)] = "+Inf" if value > 0 else "-Inf"
-    return np.where(finite, values, 0.0).tolist(), special
 
 
 def _split(parts: Sequence[Events]) -> list[Samples] | list[Streams]:

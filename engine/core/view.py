@@ -77,7 +77,7 @@ class WindowView(MetricWindow):
         """Not for a view. Raises `TypeError`."""
         raise TypeError("a view of a window takes no samples")
 
-    def append_rows(self, rows: Rows, times: Times, values: Values) -> None:
+    def append_rows(self, rows: Rows, times: Times, values: Values, places: Rows | None = None) -> None:
         """Not for a view. Raises `TypeError`."""
         raise TypeError("a view of a window takes no samples")
 

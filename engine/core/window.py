@@ -159,15 +159,15 @@ class Columns:
         """Give columns back when the longest row needs less than a quarter of them."""
         longest = int((self.end - self.begin).max(initial=0))
         if longest * 4 < self.times.shape[1] and self.times.shape[1] > _FEWEST_COLUMNS:
-            self._repack(max(_FEWEST_COLUMNS, longest * 2))
+            self._repack(max(_FEWEST_COLUMNS, longest * 3 // 2))
 
     def _reserve(self, rows: Rows, more: Rows) -> None:
         if int((self.end[rows] + more).max(initial=0)) <= self.times.shape[1]:
             return
         need = int((self.end[rows] - self.begin[rows] + more).max())
         columns = self.times.shape[1]
-        # Repacking into a nearly full matrix would have to be done again at once.
-        self._repack(columns if need * 4 <= columns * 3 else max(need, columns) * 2)
+        # Repacking into a nearly full matrix would have to be done again at once; and the matrix is most of the memory.
+        self._repack(columns if need * 4 <= columns * 3 else need * 3 // 2)
 
     def _repack(self, columns: int) -> None:
         length = self.end - self.begin
@@ -219,15 +219,18 @@ class MetricWindow:
         self._labels: list[Labels] = []
         self._series: SeriesSet | None = None
         self._samples = Columns()
-        self._stale = Columns()
-        self._any_stale = False
+        self._stale: Columns | None = None  # of the same rows; most windows hold no marker at all
         self._mark = np.zeros(0, dtype=np.int32)
         self.version = 0
         """Grows when rows that `rows` has named become those of other series."""
 
     def __len__(self) -> int:
         rows = len(self._keys)
-        return sum(int((c.end[:rows] - c.begin[:rows]).sum()) for c in (self._samples, self._stale))
+        return sum(int((c.end[:rows] - c.begin[:rows]).sum()) for c in self._columns)
+
+    @property
+    def _columns(self) -> list[Columns]:
+        return [self._samples] if self._stale is None else [self._samples, self._stale]
 
     @property
     def series(self) -> SeriesSet:
@@ -242,19 +245,27 @@ class MetricWindow:
             times, values = np.asarray(t_ms, dtype=np.int64), np.asarray(values, dtype=np.float64)
             self.append_rows(self.rows(series), times, values)
 
-    def append_rows(self, rows: Rows, times: Times, values: Values) -> None:
-        """As `append`, with the `rows` that the series have; at least one sample."""
+    def append_rows(self, rows: Rows, times: Times, values: Values, places: Rows | None = None) -> None:
+        """As `append`, with the `rows` that the series have; at least one sample.
+
+        `places` say in what order the samples came, where they do not stand in it.
+        """
         if len(rows) > 1 and not self._are_distinct(rows):
+            if places is not None:
+                came = np.argsort(places, kind="stable")
+                rows, times, values = rows[came], times[came], values[came]
             order = np.lexsort((times, rows))
             again = np.zeros(len(rows), dtype=np.bool_)
             again[1:] = (np.diff(rows[order]) == 0) & (np.diff(times[order]) == 0)
             order = order[~again]
             rows, times, values = rows[order], times[order], values[order]
-        elif not self._any_stale and not np.isnan(values).any() and self._samples.extend(rows, times, values):
+        elif self._stale is None and not np.isnan(values).any() and self._samples.extend(rows, times, values):
             return
         stale = is_stale(values)
-        if stale.any() or self._any_stale:
-            self._append_with_stale(rows, times, values, stale)
+        if stale.any() and self._stale is None:
+            self._stale = Columns(len(self._samples.begin))
+        if self._stale is not None:
+            self._append_with_stale(self._stale, rows, (times, values), stale)
         else:
             _add(self._samples, rows, times, values)
 
@@ -265,29 +276,30 @@ class MetricWindow:
         self._mark[rows] = own
         return bool((self._mark.take(rows) == own).all())
 
-    def _append_with_stale(self, rows: Rows, times: Times, values: Values, stale: Mask) -> None:
-        self._any_stale = True
+    def _append_with_stale(self, markers: Columns, rows: Rows, samples: tuple[Times, Values], stale: Mask) -> None:
+        times, values = samples
         taken = np.zeros(len(rows), dtype=np.bool_)
-        for own, other in ((stale, self._samples), (~stale, self._stale)):
+        for own, other in ((stale, self._samples), (~stale, markers)):
             for i in np.flatnonzero(own & (other.end[rows] > other.begin[rows])):
                 taken[i] = other.has(int(rows[i]), int(times[i]))
-        for which, columns in ((stale & ~taken, self._stale), (~stale & ~taken, self._samples)):
+        for which, columns in ((stale & ~taken, markers), (~stale & ~taken, self._samples)):
             if which.any():
                 _add(columns, rows[which], times[which], values[which])
 
     def evict(self, before_ms: int) -> None:
         """Forget what is older than `before_ms`, and series of which nothing is left."""
         count = len(self._keys)
-        self._samples.evict(count, before_ms)
-        if self._any_stale:
-            self._stale.evict(count, before_ms)
-        filled = [c.end[:count] > c.begin[:count] for c in (self._samples, self._stale)]
-        self._any_stale = bool(filled[1].any())
-        dead = np.flatnonzero(~(filled[0] | filled[1]))
+        filled = np.zeros(count, dtype=np.bool_)
+        for columns in self._columns:
+            columns.evict(count, before_ms)
+            filled |= columns.end[:count] > columns.begin[:count]
+        if self._stale is not None and not (self._stale.end > self._stale.begin).any():
+            self._stale = None
+        dead = np.flatnonzero(~filled)
         if len(dead):
             self._remove(dead)
-        self._samples.shrink()
-        self._stale.shrink()
+        for columns in self._columns:
+            columns.shrink()
 
     def presence(self, at_ms: int, labels: Labels) -> Presence:
         """Whether series that agree with `labels` still get samples at `at_ms`.
@@ -303,7 +315,7 @@ class MetricWindow:
         has_two = live & (before >= self._samples.begin[rows])
         spacing = np.where(has_two, newest - self._samples.times[rows, np.maximum(before, 0)], SILENCE_ONE_SAMPLE_MS)
         live &= at_ms - newest < np.maximum(3 * spacing, SILENCE_MIN_MS)
-        if self._any_stale:
+        if self._stale is not None:
             gone_ms, _, gone = _newest(self._stale, rows, at_ms)
             live &= ~(gone & (gone_ms > newest))
         return "live" if live.any() else "vanished"
@@ -312,7 +324,7 @@ class MetricWindow:
         """The newest sample of each series in `(at_ms - lookback_ms, at_ms]`, unless it has gone stale since."""
         rows = np.arange(len(self._keys))
         times, values, present = _newest(self._samples, rows, at_ms)
-        if self._any_stale:
+        if self._stale is not None:
             gone_ms, _, gone = _newest(self._stale, rows, at_ms)
             present &= ~(gone & (gone_ms > times))
         return InstantView(self.series, times, values, present & (times > at_ms - lookback_ms))
@@ -345,7 +357,7 @@ class MetricWindow:
                     found[i] = self._new_row(series[i])
             self._series = None
             if len(self._keys) > len(self._samples.begin):
-                for columns in (self._samples, self._stale):
+                for columns in self._columns:
                     columns.resize_rows(max(16, len(self._keys) * 5 // 4))
         return np.array(found, dtype=np.intp)
 
@@ -365,7 +377,7 @@ class MetricWindow:
         movers = left + np.flatnonzero(~is_dead[left:])
         for row in dead:
             del self._row_of[self._keys[row]]
-        for columns in (self._samples, self._stale):
+        for columns in self._columns:
             columns.move(movers, holes)
             columns.clear(np.arange(left, len(self._keys)))
         for source, target in zip(movers, holes, strict=True):
@@ -375,7 +387,7 @@ class MetricWindow:
         self._series = None
         self.version += 1
         if left * 4 < len(self._samples.begin):
-            for columns in (self._samples, self._stale):
+            for columns in self._columns:
                 columns.resize_rows(max(16, left * 5 // 4))
 
 

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import faust
 import msgspec
 import structlog
+import uvloop
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import InvalidTopicError, KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 from faust.exceptions import ConsumerNotStarted, ProducerSendError
@@ -93,7 +94,9 @@ def _transport(fetch_wait_ms: int, turns: Turns) -> type[driver.Transport]:
             self._read_offset = _ReadOffsets()
 
         def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-            return Thread(self, loop=self.loop, beacon=self.beacon)
+            thread = Thread(self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop())
+            thread._close_thread_loop_on_stop = True
+            return thread
 
         async def perform_seek(self) -> None:
             """As Faust, and to the beginning where nothing was committed yet.
@@ -235,7 +238,8 @@ def open_app(role: str, settings: Settings, bootstrap: str, own: tuple[Telemetry
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=kafka.partitions,
-        producer_compression_type="zstd",
+        # What the router writes is read at once and not kept long: there the time to compress counts, not the size.
+        producer_compression_type="snappy" if role == "router" else "zstd",
         producer_linger=0,
         producer_max_batch_size=MAX_MESSAGE_BYTES,
         consumer_auto_offset_reset="earliest",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors import Taken
-from engine.core.batching import Events, Samples
+from engine.core.batching import MAX_EVENTS, Events, Samples
 from engine.core.messages import encode
 from engine.core.sources import Kind, Request, SourceClock, SourceTiming, Stamp
 
@@ -70,12 +70,14 @@ class PublisherLimits:
 
     `max_sources`: a further source is refused, never an old one forgotten, since a source that falls silent without
     heartbeats would hold the watermark. `max_pending_bytes`: what may wait for the broker. `ack_timeout_s`: how long
-    a caller waits for it.
+    a caller waits for it. `spacing_s`: how soon after one message of a source the next may follow that is not full;
+    a message costs every stage far more than what it carries, and what comes after a pause is sent at once.
     """
 
     max_sources: int = 1_000
     max_pending_bytes: int = 64 * 1024 * 1024
     ack_timeout_s: float = 20.0
+    spacing_s: float = 0.05
 
 
 @dataclass(eq=False)
@@ -88,6 +90,8 @@ class Source:
     is_beating: bool = False
     is_sending: bool = False
     waiting: list[_Waiting] = field(default_factory=list)
+    next_send_s: float = 0.0
+    timer: asyncio.TimerHandle | None = None
 
 
 @dataclass(eq=False)
@@ -152,8 +156,7 @@ class Publisher:
             self._pending_bytes += waiting.size
             self.unacknowledged += 1
             source.waiting.append(waiting)
-            if not source.is_sending:
-                self._send_waiting(source)
+            self._send_in_time(source)
             done, _ = await asyncio.wait({outcome}, timeout=self._limits.ack_timeout_s)
             if not done:
                 raise UnavailableError(f"the broker did not acknowledge within {self._limits.ack_timeout_s:g} s")
@@ -196,7 +199,10 @@ class Publisher:
         """Wait for everything on its way, then give up on the rest. Stop the callers first."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self._tasks:  # an acknowledgement may start a last heartbeat
+                for source in self._sources.values():
+                    if source.waiting and not source.is_sending:
+                        self._send_waiting(source)
+                while self._tasks:  # an acknowledgement may start another message, or a last heartbeat
                     await asyncio.wait(self._tasks)
         except TimeoutError:
             late = list(self._tasks)
@@ -204,8 +210,22 @@ class Publisher:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
+    def _send_in_time(self, source: Source) -> None:
+        """Send what waits as soon as a message may follow the last one."""
+        if source.is_sending:
+            return  # it goes on when that has been acknowledged
+        pause_s = source.next_send_s - asyncio.get_running_loop().time()
+        if pause_s <= 0 or sum(one.request.accepted for one in source.waiting) >= MAX_EVENTS:
+            self._send_waiting(source)
+        elif source.timer is None:
+            source.timer = asyncio.get_running_loop().call_later(pause_s, self._send_waiting, source)
+
     def _send_waiting(self, source: Source) -> None:
-        """Send what waits, all together: a message costs far more than what it carries."""
+        """Send what waits, all together."""
+        if source.timer is not None:
+            source.timer.cancel()
+            source.timer = None
+        source.next_send_s = asyncio.get_running_loop().time() + self._limits.spacing_s
         waiting, source.waiting = source.waiting, []
         stamp = source.clock.stamp([one.request for one in waiting], self.now_ms())
         source.is_sending = True
@@ -260,7 +280,7 @@ class Publisher:
             one.outcome.set_result(problem)
         source.is_sending = False
         if source.waiting:
-            self._send_waiting(source)
+            self._send_in_time(source)
         elif not problem:
             self._beat(source)
 

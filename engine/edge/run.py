@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterable
 
 import structlog
+import uvloop
 from aiokafka.errors import KafkaError
 
 from engine.edge.broker import BrokerError
@@ -36,7 +37,7 @@ does by default."""
 def run(settings: Settings, roles: Iterable[RoleName]) -> int:
     """Host the roles until SIGTERM or SIGINT; the exit status."""
     gc.set_threshold(*GC_THRESHOLD)
-    return asyncio.run(_run(settings, frozenset(roles)))
+    return uvloop.run(_run(settings, frozenset(roles)))
 
 
 async def _run(settings: Settings, roles: frozenset[RoleName]) -> int:

@@ -14,7 +14,6 @@ import cramjam
 
 from connectors.remote_write import MESSAGES
 from engine.core import labels as label_sets
-from engine.core.intake import batch_values
 from engine.core.messages import MetricBatch
 
 HEADERS = {
@@ -29,12 +28,8 @@ Sample = tuple[bytes, int, float]
 
 
 def samples_of(batch: MetricBatch) -> list[Sample]:
-    """The samples of a batch. Raises `ValueError` where its special values are not those of its samples."""
-    try:
-        values = batch_values(batch)
-    except IndexError as error:
-        raise ValueError(f"a special value of a sample that is not there: {error}") from error
-    return list(zip(map(bytes, batch.series), batch.t_ms, values.tolist(), strict=True))
+    """The samples of a batch of single series. Raises `ValueError` for one with blocks."""
+    return list(zip(map(bytes, batch.series), batch.t_ms, batch.numbers.tolist(), strict=True))
 
 
 class Newest:

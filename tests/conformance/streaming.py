@@ -10,17 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from msgspec import Raw
 
 from engine.core.expression import EvaluationError, Expression, Selector, Vector, Window
 from engine.core.labels import Labels, encode
-from engine.core.messages import EvidenceLine, MetricBatch, RuleInput
+from engine.core.messages import EvidenceLine, MetricBatch, RuleInput, pack
 from engine.core.rules import AlertRule, RuleGroup
 from engine.core.step import Shard, StepConfig
-from engine.core.window import is_stale
 
 Sample = tuple[int, bytes, float]
 """Time, series, value."""
@@ -78,7 +76,6 @@ def batches(samples: Sequence[Sample], size: int) -> list[MetricBatch]:
 
 
 def _batch(seq: int, watermark_ms: int, samples: Sequence[Sample] = ()) -> MetricBatch:
-    special = {str(i): name for i, (_, _, value) in enumerate(samples) if (name := _special(value))}
     return MetricBatch(
         source="script",
         epoch=1,
@@ -87,17 +84,8 @@ def _batch(seq: int, watermark_ms: int, samples: Sequence[Sample] = ()) -> Metri
         received_ms=watermark_ms,
         series=[Raw(series) for _, series, _ in samples],
         t_ms=[t_ms for t_ms, _, _ in samples],
-        values=[0.0 if str(i) in special else value for i, (_, _, value) in enumerate(samples)],
-        special=special,
+        values=pack([value for _, _, value in samples]),
     )
-
-
-def _special(value: float) -> Literal["NaN", "+Inf", "-Inf", "stale"] | None:
-    if math.isfinite(value):
-        return None
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return "stale" if is_stale(np.array([value]))[0] else "NaN"
 
 
 def stream(expression: Expression, sent: Sequence[MetricBatch], times: range) -> dict[int, Outcome]:

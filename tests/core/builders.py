@@ -9,7 +9,7 @@ from msgspec import Raw
 from engine import promql
 from engine.core import labels as label_sets
 from engine.core.blocks import is_block, unpack
-from engine.core.messages import MetricBatch
+from engine.core.messages import MetricBatch, pack
 from engine.core.rules import RuleGroup, parse_rules
 
 Point = tuple[str, int, float]
@@ -35,7 +35,7 @@ def batch(
         received_ms=watermark_ms if received_ms is None else received_ms,
         series=[Raw(label_bytes(series)) for series, _, _ in points],
         t_ms=[t_ms for _, t_ms, _ in points],
-        values=[value for _, _, value in points],
+        values=pack([value for _, _, value in points]),
     )
 
 

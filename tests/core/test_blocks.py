@@ -14,7 +14,7 @@ from engine.core import labels as label_sets
 from engine.core.batching import Samples, label_sizes, split_samples
 from engine.core.blocks import Runs, ends_run, is_block, unpack
 from engine.core.group import StepConfig
-from engine.core.messages import MetricBatch, decode_batch, encode
+from engine.core.messages import MetricBatch, decode_batch, encode, pack
 from engine.core.router import Router
 from engine.core.step import Shard
 from engine.replay import Pipeline
@@ -102,7 +102,7 @@ def test_what_is_no_block_is_refused(block: bytes) -> None:
 
 
 def in_blocks(source: str, seq: int, entries: list[bytes], t_ms: list[int], values: list[float]) -> MetricBatch:
-    return MetricBatch(source, 1, seq, t_ms[-1] + 1, 0, list(map(Raw, entries)), t_ms, values)
+    return MetricBatch(source, 1, seq, t_ms[-1] + 1, 0, list(map(Raw, entries)), t_ms, pack(values))
 
 
 RULES = groups(
@@ -159,7 +159,7 @@ def test_a_router_takes_a_block_apart_of_which_little_is_wanted() -> None:
     got = flat(batch.series, batch.t_ms)
     assert [row for row in got if row in wanted] == wanted
     assert len(got) < 60
-    assert [target(1)[int(value)] for value in batch.values] == [key for key, _ in got]
+    assert [target(1)[int(value)] for value in batch.numbers] == [key for key, _ in got]
 
 
 def test_a_batch_whose_blocks_do_not_fit_its_values_is_refused_and_nothing_of_it_taken() -> None:

@@ -60,7 +60,7 @@ def test_groups_are_worked_through_in_the_given_order_if_that_is_asked_for() -> 
             for number, sample in enumerate(samples, 1)
         ]
         recorded = [one for result in results for one in result.recorded if one.source.endswith("reads")]
-        assert [value for one in recorded for value in one.values] == expected
+        assert [value for one in recorded for value in one.numbers] == expected
 
 
 @pytest.mark.parametrize("written", ["yes", "010", "1.0", "1e3", "2020-01-01", "plain", "'quoted'"])

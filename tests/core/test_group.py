@@ -7,6 +7,7 @@ import pytest
 from engine.core.group import StepConfig
 from engine.core.messages import RuleInput
 from engine.core.step import Shard
+from engine.core.window import STALE
 from tests.core.builders import batch, groups, one_rule
 
 TICKS_ONLY = StepConfig(eager_per_s=0)
@@ -100,9 +101,8 @@ def test_a_dead_target_with_staleness_markers_is_no_data():
     shard = Shard(one_rule("x > 5"), StepConfig())
     shard.step(RuleInput(0, batch("s", 1, 0, [("x", 0, 9.0)])))
     shard.step(RuleInput(0, batch("s", 2, 10_001, [("x", 10_000, 9.0)])))
-    gone = batch("s", 3, 20_001, [("x", 20_000, 0.0)])
-    marked = type(gone)(**{f: getattr(gone, f) for f in gone.__struct_fields__} | {"special": {"0": "stale"}})
-    assert [(t.state, t.at_ms, t.cause) for t in shard.step(RuleInput(0, marked)).transitions] == [
+    gone = batch("s", 3, 20_001, [("x", 20_000, STALE)])
+    assert [(t.state, t.at_ms, t.cause) for t in shard.step(RuleInput(0, gone)).transitions] == [
         ("resolved", 20_000, "no_data")
     ]
 

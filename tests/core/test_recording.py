@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from engine.core import labels as label_sets
 from engine.core.group import StepConfig
-from engine.core.messages import MetricBatch, RuleInput
+from engine.core.messages import MetricBatch, RuleInput, pack
 from engine.core.recording import circles, in_order, together
 from engine.core.router import by_shard
 from engine.core.step import Shard, StepResult
+from engine.core.window import is_stale
 from engine.replay import Pipeline
 from tests.core.builders import batch, groups
 
@@ -29,7 +30,8 @@ def recorded(results: list[StepResult]) -> list[tuple[str, int, float | str]]:
                 labels = label_sets.decode(raw)
                 name = labels.pop("__name__")
                 text = name + "{" + ",".join(f"{n}={v}" for n, v in labels.items()) + "}"
-                out.append((text, one.t_ms[i], one.special.get(str(i), one.values[i])))
+                value = one.numbers[i : i + 1]
+                out.append((text, one.t_ms[i], "stale" if is_stale(value)[0] else float(value[0])))
     return out
 
 
@@ -231,7 +233,7 @@ def test_batching_and_sharding_do_not_change_what_is_recorded(seed, shards):
     pieces = [message.batch for message in inputs(seed)]
     series = [raw for piece in pieces for raw in piece.series]
     times = [t for piece in pieces for t in piece.t_ms]
-    at_once = MetricBatch("s", 1, 1, 260_000, 0, series, times, [1.0] * len(times))
+    at_once = MetricBatch("s", 1, 1, 260_000, 0, series, times, pack([1.0] * len(times)))
     outcomes = []
     for batches, count in ((pieces, 1), ([at_once], shards)):
         pipeline = Pipeline(rules, count, StepConfig())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from engine.core.batching import MAX_BYTES, MAX_EVENTS, Events, Samples, label_sizes, split_samples, split_streams
-from engine.core.messages import LogBatch, LogEntry, LogStream, MetricBatch, encode
+from engine.core.messages import LogBatch, LogEntry, LogStream, MetricBatch, decode_batch, encode, pack
 from engine.core.sources import SourceClock, SourceTiming, Stamp
 from engine.core.window import STALE
 
@@ -58,7 +59,7 @@ def test_a_batch_names_its_source_and_is_numbered_from_one():
     source = clock()
     first, second = send(source, NOW, NOW), send(source, NOW, NOW)
     (batch,) = first.batches
-    assert batch == MetricBatch("source", 7, 1, NOW - 100, NOW, [Raw(SERIES)], [NOW], [1.0])
+    assert batch == MetricBatch("source", 7, 1, NOW - 100, NOW, [Raw(SERIES)], [NOW], pack([1.0]))
     assert second.batches[0].seq == 2
 
 
@@ -205,13 +206,16 @@ def test_a_wall_clock_that_jumps_back_does_no_harm():
     assert send(source, NOW - 5_000, NOW + 1).dropped == {}
 
 
-@pytest.mark.parametrize(
-    ("value", "special"),
-    [(float("nan"), "NaN"), (float("inf"), "+Inf"), (float("-inf"), "-Inf"), (STALE, "stale")],
-)
-def test_values_that_json_cannot_hold_stand_aside(value: float, special: str):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), STALE, -0.0, 5e-324, 0.1])
+def test_a_value_goes_over_the_topic_bit_by_bit(value: float):
     (batch,) = stamped(clock(), samples(NOW, value=value), NOW).batches
-    assert (batch.values, batch.special) == ([0.0], {"0": special})
+    got = decode_batch(encode(batch))
+    assert isinstance(got, MetricBatch)
+    assert got.numbers.tobytes() == struct.pack("<d", value)
+
+
+def test_values_stand_by_the_place_of_their_bytes():
+    assert pack([1.0, -2.0]) == bytes([0, 0] * 6 + [0xF0, 0x00] + [0x3F, 0xC0])
 
 
 def test_a_line_over_the_limit_is_refused_and_counted_and_its_neighbours_are_taken():
@@ -246,7 +250,9 @@ def test_pieces_of_samples_fit_and_lose_nothing(sizes: list[int], max_events: in
     pieces = list(split_samples(given_samples, label_sizes(given_samples), max_events, max_bytes))
     assert [t for piece in pieces for t in piece.t_ms.tolist()] == list(range(len(sizes)))
     assert all(0 < len(piece) <= max_events for piece in pieces)
-    assert all(sum(map(len, piece.series)) + 72 * len(piece) <= max_bytes for piece in pieces)
+    for piece in pieces:
+        batch = MetricBatch("s", 1, 1, 0, 0, list(map(Raw, piece.series)), [10**18] * len(piece), pack(piece.values))
+        assert len(encode(batch)) <= max_bytes + 150  # names and numbers of the batch itself
 
 
 @given(
@@ -408,6 +414,28 @@ def test_requests_that_failed_together_may_come_again_apart():
     assert send(source, NOW + 1_000, NOW + 400).dropped == {}
     assert send(source, NOW + 1_000, NOW + 10).dropped == {}
     assert send(source, NOW + 1_100, NOW + 1_100).batches[0].watermark_ms == NOW + 300
+
+
+def test_while_batches_come_fast_the_next_one_says_the_watermark_and_a_heartbeat_only_when_it_stays_out():
+    """
+    batches    . .                     40 ms apart, their events 10 s
+    at (ms)    0 40  60  119 120
+    heartbeat        -   -   beat
+    """
+    source = clock()
+    send(source, NOW, NOW - 10_000)
+    send(source, NOW + 40, NOW)
+    assert [source.heartbeat(NOW + at_ms) for at_ms in (60, 119)] == [None, None]
+    beat = source.heartbeat(NOW + 120)
+    assert beat is not None
+    assert beat.watermark_ms == NOW - 100
+
+
+def test_while_batches_come_slowly_a_heartbeat_says_at_once_what_was_held_back():
+    source = clock()
+    send(source, NOW, NOW - 10_000)
+    send(source, NOW + 51, NOW)
+    assert source.heartbeat(NOW + 52) is not None
 
 
 KNOWING = SourceTiming(lateness_ms=2**53, idle_after_ms=2**53)

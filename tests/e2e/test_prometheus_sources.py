@@ -33,6 +33,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from engine.core import labels as label_sets
 from engine.core.blocks import is_block, unpack
 from engine.core.messages import MetricBatch, decode_batch
+from engine.core.window import is_stale
 from tests.e2e.shop import start_roles
 from tests.parts import Program, Prometheus, answers, free_ports, running_kafka
 from tests.waiting import until
@@ -179,8 +180,8 @@ def _samples(batch: Any) -> list[tuple[bytes, int, float]]:
         entry = bytes(raw)
         series = [label_sets.encode(one) for one in unpack(entry)] if is_block(entry) else [entry]
         rows += [(key, t_ms) for key in series]
-    samples = enumerate(zip(rows, batch.values, strict=True))
-    return [(key, t_ms, value) for i, ((key, t_ms), value) in samples if str(i) not in batch.special]
+    samples = zip(rows, batch.numbers.tolist(), is_stale(batch.numbers), strict=True)
+    return [(key, t_ms, value) for (key, t_ms), value, is_end in samples if not is_end]
 
 
 def configured(way: Way, sentinel_url: str, exporter_url: str, own_url: str) -> str:

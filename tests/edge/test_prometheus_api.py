@@ -16,6 +16,7 @@ from connectors._prometheus_api import UP
 from engine.core import labels
 from engine.core.messages import MetricBatch
 from engine.core.rules import RuleGroup, parse_rules
+from engine.core.window import is_stale
 from engine.edge.prometheus_api import PrometheusPoller
 from engine.edge.publisher import ConnectorMetrics, Publisher
 from engine.edge.settings_sources import PrometheusApi
@@ -82,7 +83,7 @@ class Site:
             for row, raw in enumerate(batch.series):
                 if labels.decode(raw)["__name__"] == name:
                     at_s = (batch.t_ms[row] - NOW) // SECOND
-                    found.append(f"stale at {at_s}" if batch.special.get(str(row)) == "stale" else at_s)
+                    found.append(f"stale at {at_s}" if is_stale(batch.numbers)[row] else at_s)
         return found
 
     async def poll(self, at_s: int) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -20,6 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from engine.core import labels
 from engine.core.messages import MetricBatch
+from engine.core.window import is_stale
 from engine.edge.publisher import ConnectorMetrics, Publisher
 from engine.edge.scraper import Scraper
 from engine.edge.settings_sources import ScrapeJob
@@ -91,8 +93,8 @@ class Bench:
             assert isinstance(batch, MetricBatch)
             names = [labels.decode(raw)["__name__"] for raw in batch.series]
             if names:
-                values = [batch.special.get(str(i), value) for i, value in enumerate(batch.values)]
-                out.append(dict(zip(names, values, strict=True)))
+                read = zip(names, batch.numbers.tolist(), is_stale(batch.numbers), strict=True)
+                out.append({name: "stale" if is_end else value for name, value, is_end in read})
         return out
 
 
@@ -234,8 +236,7 @@ class Files:
         return {
             labels.decode(batch.series[int(row)])["instance"]
             for batch in batches
-            for row, special in batch.special.items()
-            if special == "stale"
+            for row in np.flatnonzero(is_stale(batch.numbers))
         }
 
 
