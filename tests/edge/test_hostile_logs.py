@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from engine.core.messages import LogBatch
+from engine.core.messages import LogBatch, encode
+from engine.edge.sender import MAX_MESSAGE_BYTES
 from tests.connectors.test_contract import OTLP_JSON, T_MS
 from tests.connectors.test_log_senders import nested
 from tests.connectors.test_loki_push import protobuf_body
@@ -75,8 +76,8 @@ async def test_100_000_streams_of_one_request_are_taken_in_messages_that_fit(sit
     assert time.process_time() - started_s < 20  # it is about one second; what grows with the square is not
     assert len(site.log.lines()) == 100_000
     batches = [batch for batch in site.log.batches if isinstance(batch, LogBatch)]
-    assert max(len(batch.streams) for batch in batches) <= 10_000
-    assert len(batches) >= 10
+    assert max(len(encode(batch)) for batch in batches) < MAX_MESSAGE_BYTES
+    assert len(batches) > 1
 
 
 async def test_opentelemetry_s_request_is_on_the_topic_when_it_is_answered(site: Site):
