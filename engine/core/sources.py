@@ -259,13 +259,20 @@ class SourceClock:
         self._say_again = False
         return self._batch([], now_ms)
 
-    def _is_dense(self, now_ms: int) -> bool:
-        """Whether batches come so fast that the next is due within `_CATCH_UP_MS`, going by the last two."""
-        return now_ms - self._stamped_at_ms < 2 * self._stamp_gap_ms <= _CATCH_UP_MS
+    def complete(self, to_ms: int, now_ms: int) -> Batch | None:
+        """For a source that knows how far it is: nothing older than `to_ms` follows. The batch that says so, if any.
+
+        Data on its way and data that failed still hold the watermark; `watermark_ms` tells how far it went.
+        """
+        return self._batch([], now_ms) if self._promise(to_ms, now_ms) else None
 
     def heartbeat_failed(self) -> None:
         """The last heartbeat was not acknowledged: its watermark is said again."""
         self._say_again = True
+
+    def _is_dense(self, now_ms: int) -> bool:
+        """Whether batches come so fast that the next is due within `_CATCH_UP_MS`, going by the last two."""
+        return now_ms - self._stamped_at_ms < 2 * self._stamp_gap_ms <= _CATCH_UP_MS
 
     def _floor_ms(self, now_ms: int) -> int:
         """What is older than this is late."""

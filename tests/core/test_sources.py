@@ -436,3 +436,33 @@ def test_while_batches_come_slowly_a_heartbeat_says_at_once_what_was_held_back()
     send(source, NOW, NOW - 10_000)
     send(source, NOW + 51, NOW)
     assert source.heartbeat(NOW + 52) is not None
+
+
+KNOWING = SourceTiming(lateness_ms=2**53, idle_after_ms=2**53)
+
+
+def test_a_source_that_knows_how_far_it_is_promises_what_it_says_and_nothing_by_itself():
+    source = clock("logs", KNOWING)
+    first = source.complete(NOW - 10_000, NOW)
+    assert first is not None
+    assert (first.watermark_ms, first.streams) == (NOW - 10_000, [])
+    stamp = stamped(source, lines((NOW - 5_000) * 10**6), NOW)
+    assert stamp.batches[0].watermark_ms == NOW - 10_000
+    source.delivered(stamp)
+    assert source.heartbeat(NOW + 3_600_000) is None
+    assert source.complete(NOW - 10_000, NOW) is None  # nothing new
+    assert stamped(source, lines((NOW - 10_001) * 10**6), NOW).dropped == {"late": 1}
+
+
+def test_what_is_on_its_way_or_was_lost_holds_what_is_said_to_be_complete():
+    source = clock("logs", KNOWING)
+    source.complete(NOW - 10_000, NOW)
+    waiting = stamped(source, lines((NOW - 5_000) * 10**6), NOW)
+    source.complete(NOW, NOW)
+    assert source.watermark_ms == NOW - 5_000
+    source.failed(waiting, NOW)
+    assert source.complete(NOW, NOW) is None
+    again = stamped(source, lines((NOW - 5_000) * 10**6), NOW)
+    source.delivered(again)
+    source.complete(NOW, NOW)
+    assert source.watermark_ms == NOW
