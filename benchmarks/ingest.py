@@ -142,9 +142,12 @@ class Sentinel(Target):
     def check(self, series: int) -> str:
         """The windows hold every series, and nothing was dropped anywhere."""
         drops = sum(counters(self._pages[role], "sentinel_drops_total") for role in ROLES)
-        ask = {"query": "count(http_requests_total)"}
-        found = httpx.get(f"{self._pages['evaluator']}/api/v1/query", params=ask).json()
-        held = float(found["data"]["result"][0]["value"][1]) if found["data"]["result"] else 0.0
+        held, tries = 0.0, 60  # a query is answered up to the watermark, which waits some seconds after a start
+        while not held and (tries := tries - 1):
+            time.sleep(0.5)
+            found = httpx.get(f"{self._pages['evaluator']}/api/v1/query", params={"query": "count(http_requests_total)"})
+            result = found.json()["data"]["result"]
+            held = float(result[0]["value"][1]) if result else 0.0
         return f"{held:.0f} of {series // 5} request counters held, {drops:.0f} events dropped"
 
 
