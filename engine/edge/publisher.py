@@ -70,8 +70,9 @@ class PublisherLimits:
 
     `max_sources`: a further source is refused, never an old one forgotten, since a source that falls silent without
     heartbeats would hold the watermark. `max_pending_bytes`: what may wait for the broker. `ack_timeout_s`: how long
-    a caller waits for it. `spacing_s`: how soon after one message of a source the next may follow that is not full;
-    a message costs every stage far more than what it carries, and what comes after a pause is sent at once.
+    a caller waits for it. `spacing_s`: how soon after one message of samples of a source the next may follow that is
+    not full; a message costs every stage far more than what it carries. What comes after a pause is sent at once, and
+    so are log lines, each of which may be the one that somebody waits for.
     """
 
     max_sources: int = 1_000
@@ -225,7 +226,8 @@ class Publisher:
         if source.timer is not None:
             source.timer.cancel()
             source.timer = None
-        source.next_send_s = asyncio.get_running_loop().time() + self._limits.spacing_s
+        spacing_s = self._limits.spacing_s if source.clock.kind == "metrics" else 0.0
+        source.next_send_s = asyncio.get_running_loop().time() + spacing_s
         waiting, source.waiting = source.waiting, []
         stamp = source.clock.stamp([one.request for one in waiting], self.now_ms())
         source.is_sending = True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
 from connectors import Taken
 from engine.core.batching import MAX_EVENTS, Samples
-from engine.core.messages import MetricBatch, decode_batch
+from engine.core.messages import LogEntry, LogStream, MetricBatch, decode_batch
 from engine.core.sources import SourceTiming
 from engine.edge.publisher import ConnectorMetrics, Publisher, PublisherLimits, Source
 
@@ -18,16 +19,16 @@ FOR_EVER = PublisherLimits(spacing_s=3_600)
 
 
 class Broker:
-    """Acknowledges at once; `counts` are the samples of each message that has any."""
+    """Acknowledges at once; `counts` are the samples or lines of each message that has any."""
 
     def __init__(self) -> None:
         self.counts: list[int] = []
 
     async def send(self, topic: str, key: bytes, value: bytes) -> None:
         batch = decode_batch(value)
-        assert isinstance(batch, MetricBatch)
-        if batch.count:
-            self.counts.append(batch.count)
+        count = batch.count if isinstance(batch, MetricBatch) else sum(len(one.entries) for one in batch.streams)
+        if count:
+            self.counts.append(count)
 
 
 def publisher(broker: Broker, limits: PublisherLimits) -> tuple[Publisher, Source]:
@@ -69,4 +70,15 @@ async def test_what_waits_is_sent_when_the_distance_is_kept() -> None:
     own, source = publisher(broker, PublisherLimits(spacing_s=0.001))
     await asyncio.gather(*(own.publish(source, samples(1)) for _ in range(5)))
     assert broker.counts == [1, 4]
+    await own.close()
+
+
+async def test_log_lines_keep_no_distance() -> None:
+    broker = Broker()
+    own, _ = publisher(broker, FOR_EVER)
+    source = own.source("l", "loki_push", "logs", SourceTiming(lateness_ms=1_000, idle_after_ms=60_000))
+    for _ in range(3):
+        line = LogEntry(T_MS * 1_000_000, "x")
+        assert await own.publish(source, [LogStream(Raw(b'{"job":"a"}'), [line])]) == Taken(1, {})
+    assert broker.counts == [1, 1, 1]
     await own.close()
