@@ -11,16 +11,28 @@ planning and running; it does all the time in an incident, so a write that meets
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, Struct
 
 from engine.actions import Action, Check, Environment, Permission, Plan, Result, Undo
-from engine.actions._kubernetes import KINDS, ConflictError, KubernetesApi, NoAnswerError, Object, ObjectRef, Request
+from engine.actions._kubernetes import (
+    KINDS,
+    NAMESPACES,
+    ConflictError,
+    KubernetesApi,
+    NoAnswerError,
+    Object,
+    ObjectRef,
+    Request,
+)
 from engine.actions._refused import RefusedError
-from engine.actions._workload import COMMAND_ANNOTATION, annotation, differences, ready, rollout
+from engine.actions._workload import COMMAND_ANNOTATION, REVISION_ANNOTATION, Rollout, annotation, differences, rollout
 from engine.core.messages import Target
 
 _ATTEMPTS = 5
@@ -35,44 +47,7 @@ class RolloutParams(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 # Alters the object and says in a few words what it did, or raises RefusedError.
-Change = Callable[[Environment, ObjectRef, Object, Any], Awaitable[str]]
-
-
-def workload_action(
-    name: str,
-    summary: str,
-    kinds: tuple[str, ...],
-    params: type[RolloutParams],
-    change: Change,
-    reads: tuple[Permission, ...] = (),
-    undo: Callable[[Any, Plan], Undo | None] | None = None,
-) -> Action:
-    """The action that makes this change to workloads of these kinds. `reads`: what it looks at besides the workload."""
-
-    async def plan(env: Environment, target: Target, params: Any) -> Plan:
-        """What the server would change, by a dry run."""
-        return await plan_change(env, ObjectRef.of_kind(target.name, *kinds), change, params)
-
-    async def run(env: Environment, target: Target, params: Any, plan: Plan) -> Result:
-        """Write the change to the planned object."""
-        return await run_change(env, ObjectRef.of_kind(target.name, *kinds), change, params, plan)
-
-    async def verify(env: Environment, target: Target, params: Any, plan: Plan | None) -> Check:
-        """Whether the change is there and rolled out."""
-        return await verify_rollout(env, ObjectRef.of_kind(target.name, *kinds), plan, params.within_s)
-
-    return Action(
-        name=name,
-        summary=summary,
-        target_kind="kubernetes",
-        params=params,
-        destructive=True,
-        permissions=(*(KINDS[kind].rule("get", "update") for kind in kinds), *reads),
-        plan=plan,
-        run=run,
-        verify=verify,
-        undo=undo,
-    )
+Alter = Callable[[Environment, ObjectRef, Object, Any], Awaitable[str]]
 
 
 def api_of(env: Environment) -> KubernetesApi:
@@ -83,89 +58,138 @@ def api_of(env: Environment) -> KubernetesApi:
 
 
 async def read(env: Environment, ref: ObjectRef) -> Object:
-    """The object as it is now."""
-    return await api_of(env).send(Request("get", ref.resource, ref.namespace, ref.name))
+    """The object as it is now. Raises `RefusedError` when it, or its namespace, is not there."""
+    try:
+        return await api_of(env).send(Request("get", ref.resource, ref.namespace, ref.name))
+    except RefusedError as error:
+        if error.reason != "not_found":
+            raise
+    if await _is_there(env, Request("get", NAMESPACES, ref.namespace)):
+        raise RefusedError("not_found", f"there is no {ref}")
+    raise RefusedError("unknown_namespace", f"there is no namespace {ref.namespace}")
 
 
-async def plan_change(env: Environment, ref: ObjectRef, change: Change, params: Any) -> Plan:
-    """What the change would alter, tried by the server without storing it. Raises `RefusedError`."""
-    found = await read(env, ref)
-    wished, what = await _changed(env, ref, found, change, params)
-    summary = f"{what}: {ref}"
-    if wished["spec"] == found["spec"]:
-        return Plan(f"{summary}; it is so already", [])
-    tried = await api_of(env).send(_update(ref, wished, dry_run=True))
-    metadata = found["metadata"]
-    planned: dict[str, Any] = {
-        "object": str(ref),
-        "uid": metadata["uid"],
-        "generation": metadata["generation"],
-        "revision": annotation(found, "deployment.kubernetes.io/revision"),
-        "ready": ready(found),
-        "differences": list(differences(found["spec"], tried["spec"])),
-    }
-    return Plan(summary, [planned])
+async def _is_there(env: Environment, request: Request) -> bool:
+    """False only when the server says so: it need not be ours to read."""
+    try:
+        await api_of(env).send(request)
+    except RefusedError as error:
+        return error.reason != "not_found"
+    return True
 
 
-async def run_change(env: Environment, ref: ObjectRef, change: Change, params: Any, plan: Plan) -> Result:
-    """Write the change, once. Raises `RefusedError` when the object is no longer the planned one."""
-    planned = plan.changes[0]
-    for _ in range(_ATTEMPTS):
-        found = await read(env, ref)
-        if annotation(found, COMMAND_ANNOTATION) == env.command:
-            return Result("done", "done_before", {"generation": found["metadata"]["generation"]})
-        refuse_changed(found, planned)
-        wished, _ = await _changed(env, ref, found, change, params)
-        try:
-            written = await api_of(env).send(_update(ref, wished))
-        except ConflictError:
-            continue
-        except NoAnswerError as error:
-            return Result("unknown", "no_answer", {"error": env.redact(str(error))})
-        return Result("done", "written", {"generation": written["metadata"]["generation"]})
-    raise RefusedError("changing", f"{ref} changed {_ATTEMPTS} times between being read and written")
+@dataclass(frozen=True)
+class ObjectChange:
+    """A change to one object of one of these kinds, in the three parts of an action.
 
+    `progress` tells from the object how far the change has taken effect; `reads` is what `alter` looks at besides.
+    """
 
-def refuse_changed(found: Object, planned: dict[str, Any]) -> None:
-    """Raises `RefusedError` unless the object is the planned one with the planned spec."""
-    metadata = found["metadata"]
-    if metadata["uid"] != planned["uid"]:
-        raise RefusedError("replaced", f"{planned['object']} was deleted and made anew since it was planned")
-    if metadata.get("generation") != planned["generation"]:
-        raise RefusedError("changed_meanwhile", f"somebody changed {planned['object']} since it was planned")
+    kinds: tuple[str, ...]
+    alter: Alter
+    reads: tuple[Permission, ...] = ()
+    undo: Callable[[Any, Plan], Undo | None] | None = None
+    progress: Callable[[Object], Rollout] = rollout
 
+    def action(self, name: str, summary: str, params: type[Struct]) -> Action:
+        """The action that makes this change."""
+        return Action(
+            name=name,
+            summary=summary,
+            target_kind="kubernetes",
+            params=params,
+            destructive=True,
+            permissions=(*(KINDS[kind].rule("get", "update") for kind in self.kinds), *self.reads),
+            plan=self.plan,
+            run=self.run,
+            verify=self.verify,
+            undo=self.undo,
+        )
 
-async def verify_rollout(env: Environment, ref: ObjectRef, plan: Plan | None, within_s: float) -> Check:
-    """Whether our change is on the object and rolled out, asked again for so long."""
-    if plan is None:
-        return Check("unknown", "there is no plan: nothing was begun")
-    why = ""
-    for attempt in range(1 + round(within_s / _POLL_S)):
-        if attempt:
-            await env.sleep(_POLL_S)
-        try:
+    async def plan(self, env: Environment, target: Target, params: Any) -> Plan:
+        """What the change would alter, tried by the server without storing it. Raises `RefusedError`."""
+        ref = ObjectRef.of_kind(target.name, *self.kinds)
+        for _ in range(_ATTEMPTS):
             found = await read(env, ref)
-        except (NoAnswerError, RefusedError) as error:
-            return Check("unknown", f"{ref} could not be read: {env.redact(str(error))}")
-        if found["metadata"]["uid"] != plan.changes[0]["uid"]:
-            return Check("no", f"{ref} was deleted and made anew")
-        if annotation(found, COMMAND_ANNOTATION) != env.command:
-            return Check("no", f"{ref} does not carry this command's id: the change did not take place")
-        state = rollout(found)
-        if state.state == "complete":
-            return Check("yes", state.why)
-        why = state.why
-        if state.state == "stuck":
-            return Check("no", why)
-    return Check("no", f"{why}, after {within_s:g} s")
+            wished, what = await self._altered(env, ref, found, params)
+            if wished["spec"] == found["spec"]:
+                return Plan(f"{what}: {ref}; it is so already", [])
+            try:
+                tried = await api_of(env).send(_update(ref, wished, dry_run=True))
+            except ConflictError:
+                continue
+            planned: dict[str, Any] = {
+                "object": str(ref),
+                "uid": found["metadata"]["uid"],
+                "spec_sha256": _digest(found),
+                "revision": annotation(found, REVISION_ANNOTATION),
+                "differences": list(differences(found["spec"], tried["spec"])),
+            }
+            return Plan(f"{what}: {ref}", [planned])
+        raise _changing(ref)
+
+    async def run(self, env: Environment, target: Target, params: Any, plan: Plan) -> Result:
+        """Write the change, once. Raises `RefusedError` when the object is no longer the planned one."""
+        ref = ObjectRef.of_kind(target.name, *self.kinds)
+        for _ in range(_ATTEMPTS):
+            found = await read(env, ref)
+            if annotation(found, COMMAND_ANNOTATION) == env.command:
+                return Result("done", "done_before", {"resource_version": found["metadata"]["resourceVersion"]})
+            _refuse_changed(found, plan.changes[0])
+            wished, _ = await self._altered(env, ref, found, params)
+            try:
+                written = await api_of(env).send(_update(ref, wished))
+            except ConflictError:
+                continue
+            except NoAnswerError as error:
+                return Result("unknown", "no_answer", {"error": env.redact(str(error))})
+            return Result("done", "written", {"resource_version": written["metadata"]["resourceVersion"]})
+        raise _changing(ref)
+
+    async def verify(self, env: Environment, target: Target, params: Any, plan: Plan | None) -> Check:
+        """Whether our change is on the object and has taken effect, asked again until `within_s` is over."""
+        if plan is None:
+            return Check("unknown", "there is no plan: nothing was begun")
+        ref, why = ObjectRef.of_kind(target.name, *self.kinds), ""
+        for attempt in range(1 + round(params.within_s / _POLL_S)):
+            if attempt:
+                await env.sleep(_POLL_S)
+            try:
+                found = await read(env, ref)
+            except (NoAnswerError, RefusedError) as error:
+                return Check("unknown", f"{ref} could not be read: {env.redact(str(error))}")
+            if found["metadata"]["uid"] != plan.changes[0]["uid"]:
+                return Check("no", f"{ref} was deleted and made anew")
+            if annotation(found, COMMAND_ANNOTATION) != env.command:
+                return Check("no", f"{ref} does not carry this command's id: the change did not take place")
+            state = self.progress(found)
+            why = state.why
+            if state.state != "progressing":
+                return Check("yes" if state.state == "complete" else "no", why)
+        return Check("no", f"{why}, after {params.within_s:g} s")
+
+    async def _altered(self, env: Environment, ref: ObjectRef, found: Object, params: Any) -> tuple[Object, str]:
+        wished = deepcopy(found)
+        what = await self.alter(env, ref, wished, params)
+        metadata = wished["metadata"]
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), COMMAND_ANNOTATION: env.command}
+        return wished, what
 
 
-async def _changed(env: Environment, ref: ObjectRef, found: Object, change: Change, params: Any) -> tuple[Object, str]:
-    wished = deepcopy(found)
-    what = await change(env, ref, wished, params)
-    metadata = wished["metadata"]
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), COMMAND_ANNOTATION: env.command}
-    return wished, what
+def _changing(ref: ObjectRef) -> RefusedError:
+    return RefusedError("changing", f"{ref} changed {_ATTEMPTS} times between being read and written")
+
+
+def _digest(found: Object) -> str:
+    """Of the spec: not every kind of object counts its changes in a generation."""
+    return hashlib.sha256(msgspec.json.encode(found["spec"], order="deterministic")).hexdigest()
+
+
+def _refuse_changed(found: Object, planned: dict[str, Any]) -> None:
+    if found["metadata"]["uid"] != planned["uid"]:
+        raise RefusedError("replaced", f"{planned['object']} was deleted and made anew since it was planned")
+    if _digest(found) != planned["spec_sha256"]:
+        raise RefusedError("changed_meanwhile", f"somebody changed {planned['object']} since it was planned")
 
 
 def _update(ref: ObjectRef, wished: Object, *, dry_run: bool = False) -> Request:

@@ -54,6 +54,7 @@ REPLICA_SETS = Resource("apps", "v1", "replicasets")
 PODS = Resource("", "v1", "pods")
 EVICTIONS = Resource("", "v1", "pods", "eviction")
 AUTOSCALERS = Resource("autoscaling", "v2", "horizontalpodautoscalers")
+NAMESPACES = Resource("", "v1", "")  # the path of a namespace is that of what is in it, with nothing behind
 CLAIMS = Resource("", "v1", "persistentvolumeclaims")
 
 KINDS: Mapping[str, Resource] = {
@@ -147,8 +148,6 @@ def refusal(request: Request, status: int, message: str) -> Exception:
     if status == 403 and "cannot" in message and "resource" in message:
         return RefusedError("forbidden", f"the executor's account lacks the permission: {request.needs}")
     if status == 404:
-        if message.startswith("namespaces "):
-            return RefusedError("unknown_namespace", f"there is no namespace {request.namespace}")
         return RefusedError("not_found", f"there is no {where}")
     if status == 409:
         return ConflictError(message)

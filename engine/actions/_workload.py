@@ -15,6 +15,7 @@ from engine.actions._refused import RefusedError
 from engine.core.masking import MASK
 
 COMMAND_ANNOTATION = "aureus-sentinel/command"
+REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 _ENV_VALUE = re.compile(r"\.env\[[^]]*\]\.value$")
 
 
@@ -128,7 +129,7 @@ def differences(before: Any, after: Any, path: str = "spec") -> Iterator[dict[st
     before, after = _by_name(before), _by_name(after)
     if isinstance(before, dict) and isinstance(after, dict):
         for key in sorted(before.keys() | after.keys()):
-            yield from differences(before.get(key), after.get(key), path + (key if key[0] == "[" else f".{key}"))
+            yield from differences(before.get(key), after.get(key), path + (key if key.startswith("[") else f".{key}"))
     else:
         hidden = _ENV_VALUE.search(path) is not None
         shown = [MASK if hidden and value is not None else _masked(value) for value in (before, after)]

@@ -7,7 +7,7 @@ in Git takes the annotation away again, which is a second rollout: let it ignore
 from __future__ import annotations
 
 from engine.actions import Environment
-from engine.actions._change import RolloutParams, workload_action
+from engine.actions._change import ObjectChange, RolloutParams
 from engine.actions._kubernetes import Object, ObjectRef
 from engine.actions._workload import refuse_rollout
 
@@ -18,17 +18,12 @@ class Params(RolloutParams, frozen=True, forbid_unknown_fields=True):
     """The rollout has to be complete within `within_s`. `allow_outage`: even if all pods may be gone at once."""
 
 
-async def _change(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
+async def _alter(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
     refuse_rollout(workload, params.allow_outage)
     metadata = workload["spec"]["template"].setdefault("metadata", {})
     metadata["annotations"] = {**(metadata.get("annotations") or {}), _RESTARTED_BY: env.command}
     return "restart by a rollout"
 
 
-ACTION = workload_action(
-    name="kubernetes.rollout_restart",
-    summary="Replace every pod of a workload by a rollout.",
-    kinds=("deployment", "statefulset", "daemonset"),
-    params=Params,
-    change=_change,
-)
+_CHANGE = ObjectChange(kinds=("deployment", "statefulset", "daemonset"), alter=_alter)
+ACTION = _CHANGE.action("kubernetes.rollout_restart", "Replace every pod of a workload by a rollout.", Params)

@@ -13,11 +13,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from engine.actions import Environment, RefusedError
-from engine.actions._change import RolloutParams, api_of, undo_rollout, workload_action
+from engine.actions._change import ObjectChange, RolloutParams, api_of, undo_rollout
 from engine.actions._kubernetes import REPLICA_SETS, Object, ObjectRef, Request
-from engine.actions._workload import annotation, refuse_rollout
+from engine.actions._workload import REVISION_ANNOTATION, annotation, refuse_rollout
 
-_REVISION = "deployment.kubernetes.io/revision"
 _HASH = "pod-template-hash"  # the controller's own label, different in every revision
 
 
@@ -32,7 +31,7 @@ def revisions(deployment: Object, replica_sets: Iterable[Object]) -> dict[int, O
     out: dict[int, Object] = {}
     for one in replica_sets:
         owners = one["metadata"].get("ownerReferences") or ()
-        number = annotation(one, _REVISION)
+        number = annotation(one, REVISION_ANNOTATION)
         if number and any(owner["uid"] == deployment["metadata"]["uid"] for owner in owners):
             template = deepcopy(one["spec"]["template"])
             template["metadata"].get("labels", {}).pop(_HASH, None)
@@ -42,7 +41,7 @@ def revisions(deployment: Object, replica_sets: Iterable[Object]) -> dict[int, O
 
 def choose(deployment: Object, known: dict[int, Object], wanted: int | None) -> int:
     """The revision to go back to. Raises `RefusedError` when there is none."""
-    current = int(annotation(deployment, _REVISION) or 0)
+    current = int(annotation(deployment, REVISION_ANNOTATION) or 0)
     if wanted is not None:
         if wanted not in known:
             there = ", ".join(map(str, sorted(known))) or "none"
@@ -54,21 +53,14 @@ def choose(deployment: Object, known: dict[int, Object], wanted: int | None) -> 
     return max(earlier)
 
 
-async def _change(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
+async def _alter(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
     refuse_rollout(workload, params.allow_outage)
     listed = await api_of(env).send(Request("list", REPLICA_SETS, ref.namespace))
     known = revisions(workload, listed["items"])
     number = choose(workload, known, params.revision)
     workload["spec"]["template"] = known[number]
-    return f"go back from revision {annotation(workload, _REVISION)} to {number}"
+    return f"go back from revision {annotation(workload, REVISION_ANNOTATION)} to {number}"
 
 
-ACTION = workload_action(
-    name="kubernetes.rollout_undo",
-    summary="Bring back an earlier revision of a Deployment.",
-    kinds=("deployment",),
-    params=Params,
-    change=_change,
-    reads=(REPLICA_SETS.rule("list"),),
-    undo=undo_rollout,
-)
+_CHANGE = ObjectChange(kinds=("deployment",), alter=_alter, reads=(REPLICA_SETS.rule("list"),), undo=undo_rollout)
+ACTION = _CHANGE.action("kubernetes.rollout_undo", "Bring back an earlier revision of a Deployment.", Params)

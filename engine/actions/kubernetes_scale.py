@@ -12,7 +12,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from engine.actions import Environment, Plan, RefusedError, Undo
-from engine.actions._change import RolloutParams, api_of, workload_action
+from engine.actions._change import ObjectChange, RolloutParams, api_of
 from engine.actions._kubernetes import AUTOSCALERS, Object, ObjectRef, Request
 from engine.actions._workload import replicas
 
@@ -63,7 +63,7 @@ def autoscaler_of(workload: Object, autoscalers: Iterable[Object]) -> str | None
     return None
 
 
-async def _change(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
+async def _alter(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
     listed = await api_of(env).send(Request("list", AUTOSCALERS, ref.namespace))
     autoscaler = autoscaler_of(workload, listed["items"])
     if autoscaler is not None and not params.override_autoscaler:
@@ -85,12 +85,5 @@ def _undo(params: Params, plan: Plan) -> Undo | None:
     return None
 
 
-ACTION = workload_action(
-    name="kubernetes.scale",
-    summary="Change how many pods a workload has.",
-    kinds=("deployment", "statefulset"),
-    params=Params,
-    change=_change,
-    reads=(AUTOSCALERS.rule("list"),),
-    undo=_undo,
-)
+_CHANGE = ObjectChange(kinds=("deployment", "statefulset"), alter=_alter, reads=(AUTOSCALERS.rule("list"),), undo=_undo)
+ACTION = _CHANGE.action("kubernetes.scale", "Change how many pods a workload has.", Params)

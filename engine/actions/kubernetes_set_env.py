@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from engine.actions import Environment, RefusedError
-from engine.actions._change import RolloutParams, undo_rollout, workload_action
+from engine.actions._change import ObjectChange, RolloutParams, undo_rollout
 from engine.actions._kubernetes import Object, ObjectRef
 from engine.actions._workload import container_of, refuse_rollout
 
@@ -43,7 +43,7 @@ def with_env(variables: list[dict[str, Any]], wished: dict[str, str | None]) -> 
     return out + new
 
 
-async def _change(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
+async def _alter(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
     refuse_rollout(workload, params.allow_outage)
     container = container_of(workload, params.container)
     container["env"] = with_env(container.get("env") or [], params.env)
@@ -52,11 +52,5 @@ async def _change(env: Environment, ref: ObjectRef, workload: Object, params: Pa
     return f"set {', '.join(sorted(params.env))} of container {container['name']}"
 
 
-ACTION = workload_action(
-    name="kubernetes.set_env",
-    summary="Set environment variables of a container.",
-    kinds=("deployment", "statefulset", "daemonset"),
-    params=Params,
-    change=_change,
-    undo=undo_rollout,
-)
+_CHANGE = ObjectChange(kinds=("deployment", "statefulset", "daemonset"), alter=_alter, undo=undo_rollout)
+ACTION = _CHANGE.action("kubernetes.set_env", "Set environment variables of a container.", Params)

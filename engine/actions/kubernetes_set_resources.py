@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from engine.actions import Environment, RefusedError
-from engine.actions._change import RolloutParams, undo_rollout, workload_action
+from engine.actions._change import ObjectChange, RolloutParams, undo_rollout
 from engine.actions._kubernetes import Object, ObjectRef
 from engine.actions._workload import container_of, refuse_rollout
 
@@ -72,18 +72,12 @@ def with_resources(container: Object, params: Params) -> list[str]:
     return said
 
 
-async def _change(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
+async def _alter(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
     refuse_rollout(workload, params.allow_outage)
     container = container_of(workload, params.container)
     said = with_resources(container, params)
     return f"set {', '.join(said)} of container {container['name']}"
 
 
-ACTION = workload_action(
-    name="kubernetes.set_resources",
-    summary="Set requests and limits of a container.",
-    kinds=("deployment", "statefulset", "daemonset"),
-    params=Params,
-    change=_change,
-    undo=undo_rollout,
-)
+_CHANGE = ObjectChange(kinds=("deployment", "statefulset", "daemonset"), alter=_alter, undo=undo_rollout)
+ACTION = _CHANGE.action("kubernetes.set_resources", "Set requests and limits of a container.", Params)
