@@ -98,6 +98,17 @@ class Cluster:
             waited.wait(_KUBELET_POLL_S)
         raise TimeoutError(f"{what}: not within {timeout_s:g} s")
 
+    def settled(self, path: str) -> None:
+        """Return when all pods of a Deployment are of its newest revision and ready."""
+
+        def is_settled() -> bool:
+            found = self.get(path)
+            status, wanted = found["status"], found["spec"]["replicas"]
+            counts = {status.get(f"{name}eplicas", 0) for name in ("r", "updatedR", "availableR")}
+            return status.get("observedGeneration") == found["metadata"]["generation"] and counts == {wanted}
+
+        self.until(is_settled, f"{path} is up")
+
     def account(self, namespace: str, name: str) -> str:
         """The token of a new service account, which may do nothing yet."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
@@ -157,6 +168,15 @@ def _good(answer: httpx.Response) -> Object:
         raise RuntimeError(f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}")
     found: Object = answer.json()
     return found
+
+
+def manifest(name: str, **spec: Any) -> dict[str, Any]:
+    """A workload of one container, alive as soon as its pods are."""
+    labels = {"app": name}
+    container = {"name": "main", "image": "app:1", "env": [{"name": "LEVEL", "value": "info"}]}
+    container["resources"] = {"requests": {"cpu": "100m"}, "limits": {"memory": "256Mi"}}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    return {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": template, **spec}}
 
 
 @contextmanager

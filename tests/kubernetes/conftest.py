@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,10 @@ import pytest
 from engine.actions import Action, Check, Environment, Plan, Result, load_actions
 from engine.core.messages import Target
 from engine.edge.kubernetes import open_kubernetes
-from tests.cluster import Cluster, running_cluster
+from tests.cluster import Cluster, manifest
 
 ACTIONS = load_actions()
 APPS = "/apis/apps/v1/namespaces"
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running_cluster(tmp_path_factory.mktemp("kubernetes")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -77,23 +71,13 @@ class Work:
 Workload = Callable[..., str]
 
 
-def manifest(name: str, **spec: Any) -> dict[str, Any]:
-    """A workload of one container, alive as soon as its pods are."""
-    labels = {"app": name}
-    container = {"name": "main", "image": "app:1", "env": [{"name": "LEVEL", "value": "info"}]}
-    container["resources"] = {"requests": {"cpu": "100m"}, "limits": {"memory": "256Mi"}}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
-    return {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": template, **spec}}
-
-
 @pytest.fixture
 def deployment(cluster: Cluster, namespace: str) -> Workload:
     """Make a Deployment whose pods are ready; the name of it as a target."""
 
     def make(name: str = "app", replicas: int = 2, **spec: Any) -> str:
         cluster.create(f"{APPS}/{namespace}/deployments", manifest(name, replicas=replicas, **spec))
-        path = f"{APPS}/{namespace}/deployments/{name}"
-        cluster.until(lambda: cluster.get(path)["status"].get("availableReplicas") == replicas, f"{name} is up")
+        cluster.settled(f"{APPS}/{namespace}/deployments/{name}")
         return f"{namespace}/deployment/{name}"
 
     return make
