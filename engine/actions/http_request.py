@@ -19,7 +19,7 @@ import httpx
 import msgspec
 from msgspec import Meta, Struct
 
-from engine.actions import Action, Check, Environment, HttpHost, Plan, Result
+from engine.actions import Action, Check, Environment, HttpHost, Plan, Result, ServiceAccess
 from engine.core.messages import Target
 
 _PATH = re.compile(r"/(?!/)[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*")
@@ -182,7 +182,7 @@ ACTION = Action(
     target_kind="http",
     params=Params,
     destructive=True,
-    permissions=("the host under executor.hosts, with a token that the called service accepts for this path",),
+    permissions=(ServiceAccess("a token that the called service accepts for this path, in executor.hosts"),),
     plan=plan,
     run=run,
     verify=verify,

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import asyncpg
 from msgspec import Meta, Struct
 
-from engine.actions import Action, Check, Environment, Plan, Result
+from engine.actions import Action, Check, Environment, Plan, Result, SqlGrant
 from engine.core.messages import Target
 
 _TIME_LIMIT_S = 60.0
@@ -122,10 +122,7 @@ ACTION = Action(
     target_kind="postgres",
     params=Params,
     destructive=True,
-    permissions=(
-        "grant pg_signal_backend to the executor's role",
-        "grant pg_read_all_stats to the executor's role",
-    ),
+    permissions=(SqlGrant("pg_signal_backend"), SqlGrant("pg_read_all_stats")),
     plan=plan,
     run=run,
     verify=verify,

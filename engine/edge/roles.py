@@ -16,6 +16,7 @@ from msgspec import structs
 
 from connectors import discover
 from engine.actions import Environment, HttpHost, load_actions
+from engine.actions._kubernetes import KubernetesApi
 from engine.console.server import Console
 from engine.core.messages import Command, SignedCommand, decode_outcome, decode_transition, encode
 from engine.core.sources import SourceTiming
@@ -29,6 +30,7 @@ from engine.edge.health import CheckResult
 from engine.edge.http_access import open_client
 from engine.edge.investigate import Investigator
 from engine.edge.keys import signing_key, trusted_keys
+from engine.edge.kubernetes import open_kubernetes
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
@@ -198,6 +200,7 @@ async def start_executor(node: Node) -> None:
         http=client,
         connect=partial(asyncpg.connect, timeout=10, command_timeout=30),
         sleep=node.clock.sleep,
+        kubernetes=await _kubernetes(node),
     )
     rules = policy(settings.responder)
 
@@ -272,6 +275,16 @@ def policy(settings: Any) -> Policy:
         storm_window_ms=int(settings.storm_window_s * 1000),
         approval_expiry_ms=int(settings.approval_expiry_s * 1000),
     )
+
+
+async def _kubernetes(node: Node) -> KubernetesApi | None:
+    """The cluster's client, where the executor may change any namespace of one."""
+    executor = node.settings.executor
+    if not executor.namespaces:
+        return None
+    cluster = executor.kubernetes
+    client = open_kubernetes(cluster.kubeconfig, cluster.context, cluster.timeout_s)
+    return await node.stack.enter_async_context(client)
 
 
 def _hosts(configured: Any) -> dict[str, HttpHost]:

@@ -207,6 +207,16 @@ class ResponderSettings(Section):
     )
 
 
+class Kubernetes(Section):
+    """The cluster whose `executor.namespaces` may be changed."""
+
+    kubeconfig: Path | None = Field(
+        default=None, description="Kubeconfig file; empty: the service account of the pod that this process runs in."
+    )
+    context: str = Field(default="", description="Context of the file; empty: its current one.")
+    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
+
+
 class ExecutorSettings(Section):
     """What may be done, to what, with which credentials. Only this role needs them."""
 
@@ -214,6 +224,7 @@ class ExecutorSettings(Section):
     hosts: dict[str, Host] = Field(default={}, description="HTTP services that may be changed, by name.")
     databases: dict[str, PostgresUrl] = Field(default={}, description="Databases that may be changed, by name.")
     namespaces: list[str] = Field(default=[], description="Kubernetes namespaces that may be changed; empty: none.")
+    kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
     lease_s: PositiveSeconds = Field(
         default=60, description="A claimed command without outcome by then is inconclusive."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -15,12 +16,20 @@ from aiohttp import web
 from engine.actions import Action, Environment, HttpHost, Plan, load_actions
 from engine.core.masking import MASK
 from engine.core.messages import Target
+from engine.edge.kubernetes import open_kubernetes
+from tests.cluster import Cluster, manifest
 
 ACTIONS = load_actions()
 
 GOOD: dict[str, dict[str, Any]] = {
     "http.request": {"method": "POST", "path": "/change", "json": {"a": 1}, "check": {"path": "/", "expect": "true"}},
     "postgres.terminate_idle": {"idle_minutes": 0.000001, "roles": ["contract_app"]},
+    "kubernetes.delete_pod": {"within_s": 0},
+    "kubernetes.rollout_restart": {"within_s": 0},
+    "kubernetes.rollout_undo": {"within_s": 0},
+    "kubernetes.scale": {"by": 1, "ceiling": 5, "within_s": 0},
+    "kubernetes.set_env": {"env": {"LEVEL": "secret-token"}, "within_s": 0},
+    "kubernetes.set_resources": {"limits": {"memory": "1Gi"}, "within_s": 0},
 }
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("http.request", {"method": "POST"}, "path"),
@@ -43,14 +52,67 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("postgres.terminate_idle", {"idle_minutes": "10; drop table x", "roles": ["a"]}, "idle_minutes"),
     ("postgres.terminate_idle", {"idle_minutes": 10, "roles": ["a"], "max_count": 0}, "max_count"),
     ("postgres.terminate_idle", {"idle_minutes": 10, "roles": ["a"], "where": "true"}, "where"),
+    ("kubernetes.delete_pod", {"force": True}, "force"),
+    ("kubernetes.delete_pod", {"grace_s": 0}, "grace_s"),
+    ("kubernetes.rollout_restart", {"within_s": 3600}, "within_s"),
+    ("kubernetes.rollout_restart", {"replicas": 0}, "replicas"),
+    ("kubernetes.rollout_undo", {"revision": 0}, "revision"),
+    ("kubernetes.scale", {"by": 1}, "ceiling"),
+    ("kubernetes.scale", {"ceiling": 5}, "replicas or by"),
+    ("kubernetes.scale", {"ceiling": 5, "by": 0}, "replicas or by"),
+    ("kubernetes.scale", {"ceiling": 5, "by": 1, "replicas": 3}, "replicas or by"),
+    ("kubernetes.scale", {"ceiling": 5, "replicas": 0}, "replicas"),
+    ("kubernetes.scale", {"ceiling": 5, "replicas": 6}, "ceiling 5"),
+    ("kubernetes.scale", {"ceiling": 5, "floor": 6, "by": 1}, "floor 6"),
+    ("kubernetes.scale", {"ceiling": 5, "floor": 0, "by": 1}, "floor"),
+    ("kubernetes.set_env", {"env": {}}, "env"),
+    ("kubernetes.set_env", {"env": {"1A": "x"}}, "env"),
+    ("kubernetes.set_env", {"env": {"A": 1}}, "env"),
+    ("kubernetes.set_resources", {}, "requests or limits"),
+    ("kubernetes.set_resources", {"limits": {"memory": "1 GB"}}, "limits"),
+    ("kubernetes.set_resources", {"limits": {"memory": "-1Gi"}}, "limits"),
+    ("kubernetes.set_resources", {"limits": {"disk": "1Gi"}}, "limits"),
+]
+
+
+ON_REAL_SYSTEMS = [
+    pytest.param(action, id=name, marks=[pytest.mark.real] if action.target_kind == "kubernetes" else [])
+    for name, action in ACTIONS.items()
 ]
 
 
 class Systems:
-    """The real systems, and how many changes they saw."""
+    """The real systems, how many changes they saw, and what each action acts on there."""
 
     def __init__(self) -> None:
         self.changes = 0
+        self.cluster: Cluster | None = None
+        self.namespace = ""
+
+    def use(self, cluster: Cluster) -> None:
+        """Act on a Deployment of two pods that runs in its second revision."""
+        self.cluster, self.namespace = cluster, cluster.namespace()
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
+        cluster.create(path, manifest("app", replicas=2))
+        cluster.settled(f"{path}/app")
+        cluster.patch(f"{path}/app", {"spec": {"template": {"metadata": {"annotations": {"change": "1"}}}}})
+        cluster.settled(f"{path}/app")
+
+    def target(self, action: Action) -> Target:
+        if self.cluster is None:
+            return Target(action.target_kind, "main")
+        app = "deployment/app"
+        if action.name == "kubernetes.delete_pod":
+            app = f"pod/{self.cluster.pods(self.namespace)[0]['metadata']['name']}"
+        return Target("kubernetes", f"{self.namespace}/{app}")
+
+    def seen(self) -> Any:
+        """What may not change: the requests counted, the workloads, the pods."""
+        if self.cluster is None:
+            return self.changes
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/app"
+        pods = sorted(pod["metadata"]["uid"] for pod in self.cluster.pods(self.namespace))
+        return self.cluster.get(path)["metadata"]["generation"], pods
 
     async def handle(self, request: web.Request) -> web.Response:
         self.changes += request.method != "GET"
@@ -63,7 +125,9 @@ def systems() -> Systems:
 
 
 @pytest_asyncio.fixture
-async def environment(systems: Systems, postgres_url: str) -> AsyncIterator[Environment]:
+async def environment(
+    systems: Systems, postgres_url: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Environment]:
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", systems.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -75,7 +139,14 @@ async def environment(systems: Systems, postgres_url: str) -> AsyncIterator[Envi
     idle = await asyncpg.connect(postgres_url.replace("postgres@", "contract_app@"))
     async with httpx.AsyncClient() as client:
         host = HttpHost(f"http://127.0.0.1:{runner.addresses[0][1]}", "secret-token")
-        yield Environment({"main": host}, {"main": postgres_url}, client, asyncpg.connect, _no_wait)
+        made = Environment({"main": host}, {"main": postgres_url}, client, asyncpg.connect, _no_wait)
+        if request.node.callspec.params["action"].target_kind != "kubernetes":
+            yield made
+        else:
+            cluster: Cluster = request.getfixturevalue("cluster")
+            systems.use(cluster)
+            async with open_kubernetes(cluster.kubeconfig(), "", 10.0) as api:
+                yield replace(made, kubernetes=api, command="contract")
     assert await idle.fetchval("select 1") == 1, "the plan has ended a connection"
     await idle.close()
     await admin.execute("drop role contract_app")
@@ -97,7 +168,7 @@ def test_an_action_declares_everything(action: Action) -> None:
     assert action.summary.endswith(".")
     assert action.target_kind
     assert action.permissions
-    assert all(permission.strip() for permission in action.permissions)
+    assert all(str(permission) for permission in action.permissions)
     assert isinstance(action.destructive, bool)
     assert action.params.__doc__
     for function in (action.plan, action.run, action.verify):
@@ -124,28 +195,27 @@ def test_bad_parameters_are_refused_and_named(name: str, params: dict[str, Any],
         ACTIONS[name].decode_params(params)
 
 
-@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+@pytest.mark.parametrize("action", ON_REAL_SYSTEMS)
 async def test_a_plan_is_data_and_changes_nothing(action: Action, environment: Environment, systems: Systems) -> None:
-    params = action.decode_params(GOOD[action.name])
-    target = Target(action.target_kind, "main")
+    params, target, before = action.decode_params(GOOD[action.name]), systems.target(action), systems.seen()
     for _ in range(2):
         plan = await action.plan(environment, target, params)
         assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
         assert plan.changes, "the plan sees the target"
         assert "secret-token" not in str(plan)
-    assert systems.changes == 0
+    assert systems.seen() == before
 
 
-@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+@pytest.mark.parametrize("action", ON_REAL_SYSTEMS)
 async def test_a_check_is_an_answer_and_changes_nothing(
     action: Action, environment: Environment, systems: Systems
 ) -> None:
-    target, params = Target(action.target_kind, "main"), action.decode_params(GOOD[action.name])
+    target, params, before = systems.target(action), action.decode_params(GOOD[action.name]), systems.seen()
     plan = await action.plan(environment, target, params)
     check = await action.verify(environment, target, params, plan)
     assert check.state in ("yes", "no")
     assert check.why
-    assert systems.changes == 0
+    assert systems.seen() == before
 
 
 def test_an_environment_shows_no_secrets() -> None:
