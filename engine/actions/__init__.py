@@ -71,7 +71,8 @@ class Environment:
     """All that an action may use: allow-listed hosts and databases by name, and the clients to reach them.
 
     An action of several changes asks `paused` between them, and stops. `command` is the id of the command that is
-    carried out: an action may leave it on what it changes, to know its own work again.
+    carried out: an action may leave it on what it changes, to know its own work again. `postgres_settings` are the
+    server settings that may be changed.
     """
 
     hosts: Mapping[str, HttpHost]
@@ -81,6 +82,7 @@ class Environment:
     sleep: Callable[[float], Awaitable[None]] = field(repr=False)
     paused: Callable[[], Awaitable[bool]] = field(default=_never_paused, repr=False)
     kubernetes: KubernetesApi | None = field(default=None, repr=False)
+    postgres_settings: frozenset[str] = frozenset()
     command: str = ""
 
     def allows(self, target: Target) -> bool:

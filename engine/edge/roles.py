@@ -201,6 +201,7 @@ async def start_executor(node: Node) -> None:
         connect=partial(asyncpg.connect, timeout=10, command_timeout=30),
         sleep=node.clock.sleep,
         kubernetes=await _kubernetes(node),
+        postgres_settings=frozenset(settings.executor.postgres_settings),
     )
     rules = policy(settings.responder)
 

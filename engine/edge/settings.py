@@ -223,6 +223,9 @@ class ExecutorSettings(Section):
     allow_actions: list[str] = Field(default=[], description="Actions that may run; empty: none.")
     hosts: dict[str, Host] = Field(default={}, description="HTTP services that may be changed, by name.")
     databases: dict[str, PostgresUrl] = Field(default={}, description="Databases that may be changed, by name.")
+    postgres_settings: list[str] = Field(
+        default=[], description="Server settings that `postgres.alter_system` may change; empty: none."
+    )
     namespaces: list[str] = Field(default=[], description="Kubernetes namespaces that may be changed; empty: none.")
     kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
     lease_s: PositiveSeconds = Field(
