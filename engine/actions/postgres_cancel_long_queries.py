@@ -51,7 +51,7 @@ select a.pid, {_BACKEND_US} as backend_start_us, {_QUERY_US} as query_start_us, 
 _CANCEL = f"""
 select pg_cancel_backend(a.pid) {_FROM} {_IS_LONG}
   and a.pid = $4 and {_BACKEND_US} = $5 and {_QUERY_US} = $6
-"""  # noqa: S608  # constants
+"""  # constants
 _RUNNING = f"""
 select a.pid from pg_stat_activity a where a.state = 'active' and (a.pid, {_BACKEND_US}, {_QUERY_US}) in
   (select * from unnest($1::int[], $2::bigint[], $3::bigint[])) order by a.pid
