@@ -141,8 +141,6 @@ def refuse_setting(setting: Setting) -> None:
         raise RefusedError("setting_is_fixed", f"{name} is fixed")
     if setting.context not in _RELOADED:
         raise RefusedError("needs_restart", f"{name} takes effect only when the server is restarted")
-    if setting.pending_restart:
-        raise RefusedError("needs_restart", f"{name} has been changed and waits for a restart")
     if setting.type == "string":
         raise RefusedError("value_not_checkable", f"{name} is a text, which the server's catalogue cannot check")
     if setting.source in _OUTWEIGHS:

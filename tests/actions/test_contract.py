@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -18,12 +19,18 @@ from engine.core.masking import MASK
 from engine.core.messages import Target
 from engine.edge.kubernetes import open_kubernetes
 from tests.cluster import Cluster, manifest
+from tests.waiting import until
 
 ACTIONS = load_actions()
 
 GOOD: dict[str, dict[str, Any]] = {
     "http.request": {"method": "POST", "path": "/change", "json": {"a": 1}, "check": {"path": "/", "expect": "true"}},
     "postgres.terminate_idle": {"idle_minutes": 0.000001, "roles": ["contract_app"]},
+    "postgres.cancel_long_queries": {"older_than_s": 0.000001, "roles": ["contract_app"]},
+    "postgres.analyze": {"tables": ["public.contract_orders"]},
+    "postgres.vacuum": {"tables": ["public.contract_orders"]},
+    "postgres.create_index_concurrently": {"table": "public.contract_orders", "columns": ["customer"]},
+    "postgres.alter_system": {"setting": "log_lock_waits", "value": True},
     "kubernetes.delete_pod": {"within_s": 0},
     "kubernetes.rollout_restart": {"within_s": 0},
     "kubernetes.rollout_undo": {"within_s": 0},
@@ -52,6 +59,24 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("postgres.terminate_idle", {"idle_minutes": "10; drop table x", "roles": ["a"]}, "idle_minutes"),
     ("postgres.terminate_idle", {"idle_minutes": 10, "roles": ["a"], "max_count": 0}, "max_count"),
     ("postgres.terminate_idle", {"idle_minutes": 10, "roles": ["a"], "where": "true"}, "where"),
+    ("postgres.cancel_long_queries", {"older_than_s": 10}, "roles"),
+    ("postgres.cancel_long_queries", {"older_than_s": 10, "roles": []}, "roles"),
+    ("postgres.cancel_long_queries", {"older_than_s": 10, "roles": ["a"], "applications": []}, "applications"),
+    ("postgres.cancel_long_queries", {"older_than_s": 0, "roles": ["a"]}, "older_than_s"),
+    ("postgres.cancel_long_queries", {"older_than_s": 10, "roles": ["a"], "max_count": 0}, "max_count"),
+    ("postgres.analyze", {"tables": []}, "tables"),
+    ("postgres.analyze", {"tables": ["orders"]}, "tables"),
+    ("postgres.analyze", {"tables": ["public.orders"], "timeout_s": 0}, "timeout_s"),
+    ("postgres.vacuum", {"tables": ["public.orders"], "full": True}, "full"),
+    ("postgres.vacuum", {"tables": ["public.orders"], "analyze": "yes"}, "analyze"),
+    ("postgres.vacuum", {"tables": ["public.orders"], "lock_timeout_s": 3600}, "lock_timeout_s"),
+    ("postgres.create_index_concurrently", {"table": "orders", "columns": ["a"]}, "table"),
+    ("postgres.create_index_concurrently", {"table": "public.orders", "columns": []}, "columns"),
+    ("postgres.create_index_concurrently", {"table": "a.b", "columns": ["a"], "method": "x"}, "method"),
+    ("postgres.create_index_concurrently", {"table": "a.b", "columns": ["a"], "name": "x"}, "name"),
+    ("postgres.alter_system", {"value": 1}, "setting"),
+    ("postgres.alter_system", {"setting": "work_mem = 1; --", "value": 1}, "setting"),
+    ("postgres.alter_system", {"setting": "work_mem", "value": []}, "value"),
     ("kubernetes.delete_pod", {"force": True}, "force"),
     ("kubernetes.delete_pod", {"grace_s": 0}, "grace_s"),
     ("kubernetes.rollout_restart", {"within_s": 3600}, "within_s"),
@@ -79,6 +104,13 @@ ON_REAL_SYSTEMS = [
     pytest.param(action, id=name, marks=[pytest.mark.real] if action.target_kind == "kubernetes" else [])
     for name, action in ACTIONS.items()
 ]
+
+
+# Analyzed, vacuumed, indexed, and a setting.
+_SEEN = """
+select last_analyze, last_vacuum, relhasindex, current_setting('log_lock_waits')
+from pg_stat_user_tables s join pg_class c on c.oid = s.relid where s.relname = 'contract_orders'
+"""
 
 
 class Systems:
@@ -134,12 +166,15 @@ async def environment(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     admin = await asyncpg.connect(postgres_url)
-    await admin.execute("drop role if exists contract_app")
-    await admin.execute("create role contract_app login")
-    idle = await asyncpg.connect(postgres_url.replace("postgres@", "contract_app@"))
+    await admin.execute("drop table if exists contract_orders; drop role if exists contract_app")
+    await admin.execute("create table contract_orders (customer int); create role contract_app login")
+    idle, busy = [await asyncpg.connect(postgres_url.replace("postgres@", "contract_app@")) for _ in range(2)]
+    at_work = asyncio.ensure_future(busy.execute("select pg_sleep(60)"))
+    await until(lambda: admin.fetchval("select 1 from pg_stat_activity where query = 'select pg_sleep(60)'"))
     async with httpx.AsyncClient() as client:
         host = HttpHost(f"http://127.0.0.1:{runner.addresses[0][1]}", "secret-token")
         made = Environment({"main": host}, {"main": postgres_url}, client, asyncpg.connect, _no_wait)
+        made = replace(made, postgres_settings=frozenset({"log_lock_waits"}))
         if request.node.callspec.params["action"].target_kind != "kubernetes":
             yield made
         else:
@@ -148,8 +183,13 @@ async def environment(
             async with open_kubernetes(cluster.kubeconfig(), "", 10.0) as api:
                 yield replace(made, kubernetes=api, command="contract")
     assert await idle.fetchval("select 1") == 1, "the plan has ended a connection"
+    assert not at_work.done(), "the plan has cancelled a query"
+    assert await admin.fetchrow(_SEEN) == (None, None, False, "off"), "the plan has changed the database"
+    at_work.cancel()
+    await asyncio.gather(at_work, return_exceptions=True)
     await idle.close()
-    await admin.execute("drop role contract_app")
+    await busy.close()
+    await admin.execute("drop table contract_orders; drop role contract_app")
     await admin.close()
     await runner.cleanup()
 

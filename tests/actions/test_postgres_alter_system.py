@@ -96,7 +96,7 @@ def test_a_value_is_sent_in_the_settings_own_unit_or_refused(one: Setting, value
     if sent is not None:
         assert server_value(one, value) == sent
     else:
-        with pytest.raises(RefusedError, match="^s ") as caught:
+        with pytest.raises(RefusedError, match=r"^s ") as caught:
             server_value(one, value)
         assert caught.value.reason == "bad_value"
 

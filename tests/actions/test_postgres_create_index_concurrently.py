@@ -179,9 +179,8 @@ async def test_an_invalid_index_that_came_since_the_plan_is_not_dropped_unplanne
 async def _leave_invalid(work: Work) -> None:
     """As a failed build does."""
     await work.admin.execute(f"create index {NAME} on shop.orders (customer)")
-    await work.admin.execute(
-        f"update pg_index set indisvalid = false, indisready = false where indexrelid = 'shop.{NAME}'::regclass"
-    )
+    invalid = "update pg_index set indisvalid = false, indisready = false where indexrelid = $1::text::regclass"
+    await work.admin.execute(invalid, f"shop.{NAME}")
 
 
 async def test_a_lock_that_is_not_to_be_had_in_time_leaves_nothing(work: Work, env: Environment) -> None:
