@@ -99,7 +99,7 @@ class ObjectChange:
             target_kind="kubernetes",
             params=params,
             destructive=True,
-            permissions=(*(KINDS[kind].rule("get", "update") for kind in self.kinds), *self.reads),
+            permissions=(*(KINDS[kind].rule("get", "update", kind=kind) for kind in self.kinds), *self.reads),
             plan=self.plan,
             run=self.run,
             verify=self.verify,

@@ -36,9 +36,9 @@ class Resource:
         """As RBAC writes it: `pods/eviction`."""
         return f"{self.plural}/{self.subresource}" if self.subresource else self.plural
 
-    def rule(self, *verbs: Verb) -> KubernetesRule:
-        """The permission to do so much with it."""
-        return KubernetesRule(self.group, self.rule_name, verbs)
+    def rule(self, *verbs: Verb, kind: str = "") -> KubernetesRule:
+        """The permission to do so much with it, for targets of this kind only if one is given."""
+        return KubernetesRule(self.group, self.rule_name, verbs, kind)
 
     def path(self, namespace: str, name: str = "") -> str:
         """The path of one object, or of all of a namespace."""

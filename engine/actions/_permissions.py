@@ -10,11 +10,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class KubernetesRule:
-    """Verbs on one resource of one API group ("" is the core); a subresource is written `pods/eviction`."""
+    """Verbs on one resource of one API group ("" is the core); a subresource is written `pods/eviction`.
+
+    With a `kind` it is only needed where the target is of this kind.
+    """
 
     group: str
     resource: str
     verbs: tuple[str, ...]
+    kind: str = ""
 
     def __str__(self) -> str:
         return f"{', '.join(self.verbs)} on {self.resource}{f'.{self.group}' if self.group else ''}"
@@ -41,6 +45,13 @@ class ServiceAccess:
 
 
 Permission = KubernetesRule | SqlGrant | ServiceAccess
+
+
+def needed_for(permissions: Iterable[Permission], target: str) -> list[Permission]:
+    """Those that a target of this name needs, as a runbook writes it; all of them where it does not show its kind."""
+    kinds = {one.kind for one in permissions if isinstance(one, KubernetesRule) and one.kind}
+    shown = {kind for kind in kinds if f"/{kind}/" in target} or kinds
+    return [one for one in permissions if not isinstance(one, KubernetesRule) or one.kind in {"", *shown}]
 
 
 def merged_rules(permissions: Iterable[Permission]) -> list[dict[str, list[str]]]:
