@@ -83,6 +83,7 @@ class ObjectChange:
     """A change to one object of one of these kinds, in the three parts of an action.
 
     `progress` tells from the object how far the change has taken effect; `reads` is what `alter` looks at besides.
+    With a `skeleton` an object that is not there is made: it is what `alter` is given then.
     """
 
     kinds: tuple[str, ...]
@@ -90,6 +91,7 @@ class ObjectChange:
     reads: tuple[Permission, ...] = ()
     undo: Callable[[Any, Plan], Undo | None] | None = None
     progress: Callable[[Object], Rollout] = rollout
+    skeleton: Callable[[ObjectRef], Object] | None = None
 
     def action(self, name: str, summary: str, params: type[Struct]) -> Action:
         """The action that makes this change."""
@@ -110,17 +112,17 @@ class ObjectChange:
         """What the change would alter, tried by the server without storing it. Raises `RefusedError`."""
         ref = ObjectRef.of_kind(target.name, *self.kinds)
         for _ in range(_ATTEMPTS):
-            found = await read(env, ref)
+            found = await self._read(env, ref)
             wished, what = await self._altered(env, ref, found, params)
             if wished["spec"] == found["spec"]:
                 return Plan(f"{what}: {ref}; it is so already", [])
             try:
-                tried = await api_of(env).send(_update(ref, wished, dry_run=True))
+                tried = await api_of(env).send(_write(ref, wished, dry_run=True))
             except ConflictError:
                 continue
             planned: dict[str, Any] = {
                 "object": str(ref),
-                "uid": found["metadata"]["uid"],
+                "uid": found["metadata"].get("uid", ""),
                 "spec_sha256": _digest(found),
                 "revision": annotation(found, REVISION_ANNOTATION),
                 "differences": list(differences(found["spec"], tried["spec"])),
@@ -132,13 +134,13 @@ class ObjectChange:
         """Write the change, once. Raises `RefusedError` when the object is no longer the planned one."""
         ref = ObjectRef.of_kind(target.name, *self.kinds)
         for _ in range(_ATTEMPTS):
-            found = await read(env, ref)
+            found = await self._read(env, ref)
             if annotation(found, COMMAND_ANNOTATION) == env.command:
                 return Result("done", "done_before", {"resource_version": found["metadata"]["resourceVersion"]})
             _refuse_changed(found, plan.changes[0])
             wished, _ = await self._altered(env, ref, found, params)
             try:
-                written = await api_of(env).send(_update(ref, wished))
+                written = await api_of(env).send(_write(ref, wished))
             except ConflictError:
                 continue
             except NoAnswerError as error:
@@ -157,8 +159,9 @@ class ObjectChange:
             try:
                 found = await read(env, ref)
             except (NoAnswerError, RefusedError) as error:
-                return Check("unknown", f"{ref} could not be read: {env.redact(str(error))}")
-            if found["metadata"]["uid"] != plan.changes[0]["uid"]:
+                gone = isinstance(error, RefusedError) and error.reason in ("not_found", "unknown_namespace")
+                return Check("no" if gone else "unknown", f"{ref} could not be read: {env.redact(str(error))}")
+            if plan.changes[0]["uid"] not in ("", found["metadata"]["uid"]):
                 return Check("no", f"{ref} was deleted and made anew")
             if annotation(found, COMMAND_ANNOTATION) != env.command:
                 return Check("no", f"{ref} does not carry this command's id: the change did not take place")
@@ -167,6 +170,14 @@ class ObjectChange:
             if state.state != "progressing":
                 return Check("yes" if state.state == "complete" else "no", why)
         return Check("no", f"{why}, after {params.within_s:g} s")
+
+    async def _read(self, env: Environment, ref: ObjectRef) -> Object:
+        try:
+            return await read(env, ref)
+        except RefusedError as error:
+            if error.reason != "not_found" or self.skeleton is None:
+                raise
+            return self.skeleton(ref)
 
     async def _altered(self, env: Environment, ref: ObjectRef, found: Object, params: Any) -> tuple[Object, str]:
         wished = deepcopy(found)
@@ -186,14 +197,17 @@ def _digest(found: Object) -> str:
 
 
 def _refuse_changed(found: Object, planned: dict[str, Any]) -> None:
-    if found["metadata"]["uid"] != planned["uid"]:
-        raise RefusedError("replaced", f"{planned['object']} was deleted and made anew since it was planned")
+    if found["metadata"].get("uid", "") != planned["uid"]:
+        raise RefusedError("replaced", f"{planned['object']} was made or deleted since it was planned")
     if _digest(found) != planned["spec_sha256"]:
         raise RefusedError("changed_meanwhile", f"somebody changed {planned['object']} since it was planned")
 
 
-def _update(ref: ObjectRef, wished: Object, *, dry_run: bool = False) -> Request:
-    return Request("update", ref.resource, ref.namespace, ref.name, wished, dry_run)
+def _write(ref: ObjectRef, wished: Object, *, dry_run: bool = False) -> Request:
+    """The object back to the server: one that never was there has no UID, and is made."""
+    if "uid" in wished["metadata"]:
+        return Request("update", ref.resource, ref.namespace, ref.name, wished, dry_run)
+    return Request("create", ref.resource, ref.namespace, "", wished, dry_run)
 
 
 def undo_rollout(params: RolloutParams, plan: Plan) -> Undo | None:

@@ -63,6 +63,7 @@ KINDS: Mapping[str, Resource] = {
     "daemonset": DAEMON_SETS,
     "pod": PODS,
     "persistentvolumeclaim": CLAIMS,
+    "horizontalpodautoscaler": AUTOSCALERS,
 }
 
 

@@ -6,7 +6,6 @@ the number back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated
 
 from msgspec import Meta
@@ -14,7 +13,7 @@ from msgspec import Meta
 from engine.actions import Environment, Plan, RefusedError, Undo
 from engine.actions._change import ObjectChange, RolloutParams, api_of
 from engine.actions._kubernetes import AUTOSCALERS, Object, ObjectRef, Request
-from engine.actions._workload import replicas
+from engine.actions._workload import autoscaler_of, replicas
 
 _Count = Annotated[int, Meta(ge=1, le=10_000)]
 
@@ -54,18 +53,9 @@ def wanted_replicas(current: int, params: Params) -> int:
     return wanted
 
 
-def autoscaler_of(workload: Object, autoscalers: Iterable[Object]) -> str | None:
-    """The name of the HorizontalPodAutoscaler that sets this workload's replicas."""
-    for one in autoscalers:
-        scaled = one["spec"]["scaleTargetRef"]
-        if (scaled["kind"], scaled["name"]) == (workload["kind"], workload["metadata"]["name"]):
-            return str(one["metadata"]["name"])
-    return None
-
-
 async def _alter(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
     listed = await api_of(env).send(Request("list", AUTOSCALERS, ref.namespace))
-    autoscaler = autoscaler_of(workload, listed["items"])
+    autoscaler = autoscaler_of(listed["items"], workload["kind"], ref.name)
     if autoscaler is not None and not params.override_autoscaler:
         raise RefusedError(
             "autoscaler_in_charge",

@@ -17,6 +17,7 @@ from tests.kubernetes.conftest import APPS, Work, environment_of, path_of
 
 pytestmark = pytest.mark.real
 
+NEW = {"workload": "deployment/app", "max_replicas": 6, "cpu_percent": 70}
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("kubernetes.rollout_restart", "deployment", {}),
     ("kubernetes.rollout_restart", "statefulset", {}),
@@ -27,6 +28,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("kubernetes.set_env", "deployment", {"env": {"LEVEL": "debug"}}),
     ("kubernetes.set_resources", "deployment", {"limits": {"memory": "1Gi"}}),
     ("kubernetes.delete_pod", "pod", {}),
+    ("kubernetes.autoscale", "horizontalpodautoscaler", NEW),
+    ("kubernetes.expand_pvc", "persistentvolumeclaim", {"size": "2Gi", "ceiling": "2Gi", "within_s": 0}),
 ]
 Printed = Callable[[str, str, dict[str, Any]], list[dict[str, Any]]]
 
@@ -85,6 +88,11 @@ def without(manifests: list[dict[str, Any]], lacking: tuple[str, str, str], numb
 
 def scene(cluster: Cluster, namespace: str, kind: str) -> str:
     """Something of this kind to act on, in its second revision; its name as a target."""
+    if kind == "horizontalpodautoscaler":
+        return f"{namespace}/{kind}/app"
+    if kind == "persistentvolumeclaim":
+        cluster.volume(namespace, "app", "1Gi")
+        return f"{namespace}/{kind}/app"
     made = "deployment" if kind == "pod" else kind
     target = f"{namespace}/{made}/app"
     spec = {} if made == "daemonset" else {"replicas": 2}
@@ -98,20 +106,38 @@ def scene(cluster: Cluster, namespace: str, kind: str) -> str:
     return target if kind != "pod" else f"{namespace}/pod/{cluster.pods(namespace)[0]['metadata']['name']}"
 
 
+def autoscaler_for(verb: str, target: str, cluster: Cluster) -> dict[str, Any]:
+    """The parameters for which an autoscaler is changed, or made, whichever needs the verb."""
+    namespace, path = target.partition("/")[0], "/apis/autoscaling/v2/namespaces"
+    if verb != "update":
+        return NEW
+    scaled = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "app"}
+    one = {"metadata": {"name": "app"}, "spec": {"scaleTargetRef": scaled, "maxReplicas": 3}}
+    cluster.create(f"{path}/{namespace}/horizontalpodautoscalers", one)
+    return {"max_replicas": 4}
+
+
 @pytest.mark.parametrize(("action", "kind", "params"), CASES, ids=lambda value: str(value)[:30])
 async def test_with_what_is_printed_the_action_works_and_with_one_less_it_names_what_is_missing(
     cluster: Cluster, namespace: str, printed: Printed, action: str, kind: str, params: dict[str, Any]
 ) -> None:
     manifests = printed(action, kind, params)
     target = scene(cluster, namespace, kind)
-    lacking = list(single(manifests[0]))
-    for number, one in enumerate(lacking):
+    needed = sorted(single(manifests[0]), key=lambda one: one[2] == "update")
+    assert needed
+    for number, one in enumerate(needed):
+        group, resource, verb = one
+        given = autoscaler_for(verb, target, cluster) if kind == "horizontalpodautoscaler" else params
         async with environment_of(cluster, grant(cluster, without(manifests, one, number))) as env:
             with pytest.raises(RefusedError) as caught:
-                await Work(env, action, target, **params).plan()
-        group, resource, verb = one
+                await Work(env, action, target, **given).plan()
         name = f"{verb} on {resource}{f'.{group}' if group else ''} in namespace {namespace}"
         assert (caught.value.reason, name in caught.value.message) == ("forbidden", True), caught.value
     async with environment_of(cluster, grant(cluster, manifests)) as env:
-        _, result, check = await Work(env, action, target, **params).through()
-    assert (result.status, check.state) == ("done", "yes"), (result, check)
+        work = Work(env, action, target, **given)
+        plan = await work.plan()
+        assert (await work.run(plan)).status == "done"
+        if kind == "persistentvolumeclaim":
+            cluster.grow(namespace, "app", "2Gi")
+        check = await work.verify(plan)
+    assert check.state == "yes", check
