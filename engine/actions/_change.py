@@ -21,22 +21,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from engine.actions import Action, Check, Environment, Permission, Plan, Result, Undo
-from engine.actions._kubernetes import (
-    KINDS,
-    NAMESPACES,
-    ConflictError,
-    KubernetesApi,
-    NoAnswerError,
-    Object,
-    ObjectRef,
-    Request,
-)
+from engine.actions._cluster import api_of, read, watched
+from engine.actions._kubernetes import KINDS, ConflictError, NoAnswerError, Object, ObjectRef, Request
 from engine.actions._refused import RefusedError
 from engine.actions._workload import COMMAND_ANNOTATION, REVISION_ANNOTATION, Rollout, annotation, differences, rollout
 from engine.core.messages import Target
 
 _ATTEMPTS = 5
-_POLL_S = 1.0
 
 
 class RolloutParams(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,34 +39,6 @@ class RolloutParams(Struct, frozen=True, forbid_unknown_fields=True):
 
 # Alters the object and says in a few words what it did, or raises RefusedError.
 Alter = Callable[[Environment, ObjectRef, Object, Any], Awaitable[str]]
-
-
-def api_of(env: Environment) -> KubernetesApi:
-    """The cluster's client. Raises `RefusedError` where none is configured."""
-    if env.kubernetes is None:
-        raise RefusedError("no_cluster", "the executor has no cluster: set executor.namespaces")
-    return env.kubernetes
-
-
-async def read(env: Environment, ref: ObjectRef) -> Object:
-    """The object as it is now. Raises `RefusedError` when it, or its namespace, is not there."""
-    try:
-        return await api_of(env).send(Request("get", ref.resource, ref.namespace, ref.name))
-    except RefusedError as error:
-        if error.reason != "not_found":
-            raise
-    if await _is_there(env, Request("get", NAMESPACES, ref.namespace)):
-        raise RefusedError("not_found", f"there is no {ref}")
-    raise RefusedError("unknown_namespace", f"there is no namespace {ref.namespace}")
-
-
-async def _is_there(env: Environment, request: Request) -> bool:
-    """False only when the server says so: it need not be ours to read."""
-    try:
-        await api_of(env).send(request)
-    except RefusedError as error:
-        return error.reason != "not_found"
-    return True
 
 
 @dataclass(frozen=True)
@@ -152,24 +115,23 @@ class ObjectChange:
         """Whether our change is on the object and has taken effect, asked again until `within_s` is over."""
         if plan is None:
             return Check("unknown", "there is no plan: nothing was begun")
-        ref, why = ObjectRef.of_kind(target.name, *self.kinds), ""
-        for attempt in range(1 + round(params.within_s / _POLL_S)):
-            if attempt:
-                await env.sleep(_POLL_S)
+        ref, uid = ObjectRef.of_kind(target.name, *self.kinds), plan.changes[0]["uid"]
+
+        async def look() -> tuple[Check, bool]:
             try:
                 found = await read(env, ref)
-            except (NoAnswerError, RefusedError) as error:
-                gone = isinstance(error, RefusedError) and error.reason in ("not_found", "unknown_namespace")
-                return Check("no" if gone else "unknown", f"{ref} could not be read: {env.redact(str(error))}")
-            if plan.changes[0]["uid"] not in ("", found["metadata"]["uid"]):
-                return Check("no", f"{ref} was deleted and made anew")
+            except RefusedError as error:
+                return Check(
+                    "no" if error.reason in ("not_found", "unknown_namespace") else "unknown", str(error)
+                ), True
+            if uid not in ("", found["metadata"]["uid"]):
+                return Check("no", f"{ref} was deleted and made anew"), True
             if annotation(found, COMMAND_ANNOTATION) != env.command:
-                return Check("no", f"{ref} does not carry this command's id: the change did not take place")
+                return Check("no", f"{ref} does not carry this command's id: the change did not take place"), True
             state = self.progress(found)
-            why = state.why
-            if state.state != "progressing":
-                return Check("yes" if state.state == "complete" else "no", why)
-        return Check("no", f"{why}, after {params.within_s:g} s")
+            return Check("yes" if state.state == "complete" else "no", state.why), state.state != "progressing"
+
+        return await watched(env, params.within_s, look)
 
     async def _read(self, env: Environment, ref: ObjectRef) -> Object:
         try:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from engine.actions import Environment, Plan, RefusedError, Undo
-from engine.actions._change import ObjectChange, api_of
+from engine.actions._change import ObjectChange
+from engine.actions._cluster import api_of
 from engine.actions._kubernetes import AUTOSCALERS, Object, ObjectRef, Request
 from engine.actions._workload import Rollout, autoscaler_of
 
