@@ -25,7 +25,7 @@ async def read(env: Environment, ref: ObjectRef) -> Object:
     except RefusedError as error:
         if error.reason != "not_found":
             raise
-    if await _is_there(env, Request("get", NAMESPACES, ref.namespace)):
+    if await _is_there(env, Request("get", NAMESPACES, "", ref.namespace)):
         raise RefusedError("not_found", f"there is no {ref}")
     raise RefusedError("unknown_namespace", f"there is no namespace {ref.namespace}")
 

@@ -67,9 +67,9 @@ def merged_rules(permissions: Iterable[Permission]) -> list[dict[str, list[str]]
 
 
 def rbac_manifests(
-    permissions: Iterable[Permission], namespaces: Iterable[str], account: tuple[str, str], name: str
+    permissions: Iterable[Permission], namespace: str, account: tuple[str, str], name: str
 ) -> list[dict[str, Any]]:
-    """A Role and a RoleBinding called `name` in every namespace, for the service account (namespace, name).
+    """A Role and a RoleBinding called `name` in the namespace, for the service account (namespace, name).
 
     Without a Kubernetes permission there are none. Everything is namespaced, so no ClusterRole is needed.
     Source: the RBAC API, rbac.authorization.k8s.io/v1.
@@ -77,21 +77,16 @@ def rbac_manifests(
     rules = merged_rules(permissions)
     if not rules:
         return []
-    group = "rbac.authorization.k8s.io"
-    subject = {"kind": "ServiceAccount", "namespace": account[0], "name": account[1]}
-    out: list[dict[str, Any]] = []
-    for namespace in sorted(set(namespaces)):
-        metadata = {"name": name, "namespace": namespace}
-        role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": rules}
-        binding = {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": metadata,
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
-            "subjects": [subject],
-        }
-        out += [role, binding]
-    return out
+    group, metadata = "rbac.authorization.k8s.io", {"name": name, "namespace": namespace}
+    role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": dict(metadata), "rules": rules}
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "namespace": account[0], "name": account[1]}],
+    }
+    return [role, binding]
 
 
 def sql_grants(permissions: Iterable[Permission], role: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +17,7 @@ from engine.edge.settings import Settings
 
 if TYPE_CHECKING:
     from engine.actions import Permission
+    from engine.actions._needs import Need
     from engine.response.runbook import Runbook
 
 _ROLE_NAME = "aureus-sentinel-executor"
@@ -29,17 +29,6 @@ class Format(StrEnum):
     text = "text"
     yaml = "yaml"
     sql = "sql"
-
-
-@dataclass(frozen=True)
-class Need:
-    """What one step of a runbook needs."""
-
-    runbook: str
-    step: str
-    action: str
-    target: str
-    permissions: tuple[Permission, ...]
 
 
 Paths = Annotated[
@@ -68,7 +57,7 @@ def permissions(
 ) -> None:
     """Print what the executor's accounts need for the actions of the runbooks, and nothing more."""
     current = settings(config, set_).settings
-    needs = list(_needs(_runbooks(paths or current.rules.paths)))
+    needs = _needs(_runbooks(paths or current.rules.paths))
     if format_ is Format.yaml:
         _say_rbac(needs, namespace or current.executor.namespaces, account)
     elif format_ is Format.sql:
@@ -93,31 +82,33 @@ def _runbooks(paths: Iterable[Path]) -> list[Runbook]:
     return loaded.runbooks
 
 
-def _needs(runbooks: Iterable[Runbook]) -> Iterator[Need]:
+def _needs(runbooks: Iterable[Runbook]) -> list[Need]:
     from engine.actions import load_actions
-    from engine.actions._permissions import needed_for
-    from engine.response.steps import Act
+    from engine.actions._needs import needs_of
 
-    actions = load_actions()
-    for runbook in runbooks:
-        for step in runbook.steps:
-            if isinstance(step.body, Act):
-                target = step.body.target.text
-                needed = needed_for(actions[step.body.action].permissions, target)
-                yield Need(runbook.name, step.name, step.body.action, target, tuple(needed))
+    return list(needs_of(runbooks, load_actions()))
 
 
 def _say_rbac(needs: list[Need], namespaces: list[str], account: str) -> None:
-    from engine.actions._permissions import rbac_manifests
+    from engine.actions._needs import in_namespace
+    from engine.actions._permissions import merged_rules, rbac_manifests
 
     place, _, name = account.partition("/")
     if not place or not name:
         raise Stop(f"--account is NAMESPACE/NAME, not {account!r}")
-    found = [one for need in needs for one in need.permissions]
-    manifests = rbac_manifests(found, namespaces, (place, name), _ROLE_NAME)
-    if not manifests and rbac_manifests(found, ["any"], (place, name), _ROLE_NAME):
+    on_clusters = [need for need in needs if merged_rules(need.permissions)]
+    if on_clusters and not namespaces:
         raise Stop("which namespaces? Set executor.namespaces or give --namespace")
-    say(yaml.safe_dump_all(manifests, sort_keys=False).rstrip() if manifests else "# no runbook changes a cluster")
+    manifests = [
+        one
+        for namespace in sorted(set(namespaces))
+        for one in rbac_manifests(in_namespace(on_clusters, namespace), namespace, (place, name), _ROLE_NAME)
+    ]
+    say(
+        yaml.safe_dump_all(manifests, sort_keys=False).rstrip()
+        if manifests
+        else "# no runbook changes these namespaces"
+    )
 
 
 def _grants(needs: list[Need], current: Settings, role: str) -> Iterator[str]:

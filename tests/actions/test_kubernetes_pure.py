@@ -408,7 +408,7 @@ def test_rules_are_merged_by_resource() -> None:
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["update"]},
     ]
-    assert rbac_manifests([SqlGrant("x")], ["a"], ("a", "b"), "c") == []
+    assert rbac_manifests([SqlGrant("x")], "a", ("a", "b"), "c") == []
 
 
 @pytest.mark.parametrize(

@@ -68,17 +68,20 @@ def test_each_step_is_listed_with_what_it_needs(sentinel):
     ]
 
 
-def test_rbac_is_one_role_and_its_binding_in_each_namespace(sentinel):
+def test_rbac_is_a_role_and_its_binding_in_each_namespace_that_a_target_may_name(sentinel, tmp_path):
     ran = sentinel("permissions", "--format", "yaml", "-n", "aureus", "-n", "shop", "--account", "ops/robot")
     made = list(yaml.safe_load_all(ran.out))
     assert [(one["kind"], one["metadata"]["namespace"]) for one in made] == [
         ("Role", "aureus"),
         ("RoleBinding", "aureus"),
-        ("Role", "shop"),
-        ("RoleBinding", "shop"),
     ]
     assert made[0]["rules"] == RULES
     assert made[1]["subjects"] == [{"kind": "ServiceAccount", "namespace": "ops", "name": "robot"}]
+    fixed = "aureus/deployment/{{ labels.service }}"
+    wherever = RUNBOOKS.replace(fixed, f'"{fixed.replace("aureus", "{{ labels.namespace }}")}"')
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(wherever)
+    ran = sentinel("permissions", "--format", "yaml", "-n", "aureus", "-n", "shop")
+    assert [one["metadata"]["namespace"] for one in yaml.safe_load_all(ran.out)] == ["aureus", "aureus", "shop", "shop"]
 
 
 def test_namespaces_come_from_the_settings(sentinel):
@@ -112,7 +115,7 @@ def test_runbooks_that_change_no_cluster_need_no_rbac(sentinel, tmp_path):
     (tmp_path / "rules" / "runbooks" / "all.yml").write_text(
         RUNBOOKS[: RUNBOOKS.index("  - name: High")] + RUNBOOKS[RUNBOOKS.index("  - name: Database") :]
     )
-    assert sentinel("permissions", "--format", "yaml").out == "# no runbook changes a cluster\n"
+    assert sentinel("permissions", "--format", "yaml").out == "# no runbook changes these namespaces\n"
 
 
 def test_broken_runbooks_are_shown(sentinel, tmp_path):
