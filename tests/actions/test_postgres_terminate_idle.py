@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from engine.actions import Environment, Plan, load_actions
+from engine.actions._permissions import sql_grants
 from engine.core.messages import Target
 from engine.edge.database import url_of
 
@@ -161,6 +162,17 @@ async def test_each_backend_is_looked_at_again_before_it_ends(server: Server, en
     assert result.detail["pids"] == [same.get_server_pid()]
     assert len(result.detail["kept"]) == 3
     assert await server.alive(busy.get_server_pid(), pid) == [True, True]
+
+
+async def test_what_sentinel_permissions_prints_is_enough(server: Server, env: Environment) -> None:
+    pid = (await server.connect("app")).get_server_pid()
+    for statement in sql_grants(ACTION.permissions, "weak"):
+        await server.admin.execute(statement)
+    weak = Target("postgres", "weak")
+    plan = await ACTION.plan(env, weak, params())
+    assert (await ACTION.run(env, weak, params(), plan)).status == "done"
+    assert (await ACTION.verify(env, weak, params(), plan)).state == "yes"
+    assert await server.alive(pid) == [False]
 
 
 async def test_a_role_that_may_not_signal_fails_and_says_so(server: Server, env: Environment) -> None:
