@@ -30,7 +30,7 @@ from pathlib import Path
 KAFKA_VERSION = "4.1.1"
 PROMETHEUS_3_RELEASE = "forky"  # the first Debian with a Prometheus that sends remote write 2.0
 KUBERNETES_VERSION = "1.36.3"
-ETCD_VERSION = "3.6.16"  # the release that this Kubernetes is tested with
+ETCD_VERSION = "3.6.16"  # the line whose client this Kubernetes is built with
 DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SLF4J_VERSION = "1.7.36"  # the slf4j API that this Kafka is built with
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
