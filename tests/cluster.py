@@ -109,6 +109,22 @@ class Cluster:
 
         self.until(is_settled, f"{path} is up")
 
+    def volume(self, namespace: str, name: str, size: str) -> None:
+        """A bound claim of a storage class that can expand volumes; nothing but the test expands them."""
+        classes = "/apis/storage.k8s.io/v1/storageclasses"
+        if not any(one["metadata"]["name"] == "growing" for one in self.get(classes)["items"]):
+            made = {"metadata": {"name": "growing"}, "provisioner": "aureus.test/none", "allowVolumeExpansion": True}
+            self.create(classes, made)
+        claims = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
+        self.create(claims, {"metadata": {"name": name}, "spec": spec | {"storageClassName": "growing"}})
+        self.grow(namespace, name, size)
+
+    def grow(self, namespace: str, name: str, size: str) -> None:
+        """Report that the volume has this size, as a storage driver would."""
+        path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}/status"
+        self.patch(path, {"status": {"phase": "Bound", "capacity": {"storage": size}}})
+
     def account(self, namespace: str, name: str) -> str:
         """The token of a new service account, which may do nothing yet."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts"

@@ -21,22 +21,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from engine.actions import Action, Check, Environment, Permission, Plan, Result, Undo
-from engine.actions._kubernetes import (
-    KINDS,
-    NAMESPACES,
-    ConflictError,
-    KubernetesApi,
-    NoAnswerError,
-    Object,
-    ObjectRef,
-    Request,
-)
+from engine.actions._cluster import api_of, read, watched
+from engine.actions._kubernetes import KINDS, ConflictError, NoAnswerError, Object, ObjectRef, Request
 from engine.actions._refused import RefusedError
 from engine.actions._workload import COMMAND_ANNOTATION, REVISION_ANNOTATION, Rollout, annotation, differences, rollout
 from engine.core.messages import Target
 
 _ATTEMPTS = 5
-_POLL_S = 1.0
 
 
 class RolloutParams(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,39 +41,12 @@ class RolloutParams(Struct, frozen=True, forbid_unknown_fields=True):
 Alter = Callable[[Environment, ObjectRef, Object, Any], Awaitable[str]]
 
 
-def api_of(env: Environment) -> KubernetesApi:
-    """The cluster's client. Raises `RefusedError` where none is configured."""
-    if env.kubernetes is None:
-        raise RefusedError("no_cluster", "the executor has no cluster: set executor.namespaces")
-    return env.kubernetes
-
-
-async def read(env: Environment, ref: ObjectRef) -> Object:
-    """The object as it is now. Raises `RefusedError` when it, or its namespace, is not there."""
-    try:
-        return await api_of(env).send(Request("get", ref.resource, ref.namespace, ref.name))
-    except RefusedError as error:
-        if error.reason != "not_found":
-            raise
-    if await _is_there(env, Request("get", NAMESPACES, ref.namespace)):
-        raise RefusedError("not_found", f"there is no {ref}")
-    raise RefusedError("unknown_namespace", f"there is no namespace {ref.namespace}")
-
-
-async def _is_there(env: Environment, request: Request) -> bool:
-    """False only when the server says so: it need not be ours to read."""
-    try:
-        await api_of(env).send(request)
-    except RefusedError as error:
-        return error.reason != "not_found"
-    return True
-
-
 @dataclass(frozen=True)
 class ObjectChange:
     """A change to one object of one of these kinds, in the three parts of an action.
 
     `progress` tells from the object how far the change has taken effect; `reads` is what `alter` looks at besides.
+    With a `skeleton` an object that is not there is made: it is what `alter` is given then.
     """
 
     kinds: tuple[str, ...]
@@ -90,6 +54,7 @@ class ObjectChange:
     reads: tuple[Permission, ...] = ()
     undo: Callable[[Any, Plan], Undo | None] | None = None
     progress: Callable[[Object], Rollout] = rollout
+    skeleton: Callable[[ObjectRef], Object] | None = None
 
     def action(self, name: str, summary: str, params: type[Struct]) -> Action:
         """The action that makes this change."""
@@ -99,7 +64,7 @@ class ObjectChange:
             target_kind="kubernetes",
             params=params,
             destructive=True,
-            permissions=(*(KINDS[kind].rule("get", "update") for kind in self.kinds), *self.reads),
+            permissions=(*(KINDS[kind].rule("get", "update", kind=kind) for kind in self.kinds), *self.reads),
             plan=self.plan,
             run=self.run,
             verify=self.verify,
@@ -110,17 +75,17 @@ class ObjectChange:
         """What the change would alter, tried by the server without storing it. Raises `RefusedError`."""
         ref = ObjectRef.of_kind(target.name, *self.kinds)
         for _ in range(_ATTEMPTS):
-            found = await read(env, ref)
+            found = await self._read(env, ref)
             wished, what = await self._altered(env, ref, found, params)
             if wished["spec"] == found["spec"]:
                 return Plan(f"{what}: {ref}; it is so already", [])
             try:
-                tried = await api_of(env).send(_update(ref, wished, dry_run=True))
+                tried = await api_of(env).send(_write(ref, wished, dry_run=True))
             except ConflictError:
                 continue
             planned: dict[str, Any] = {
                 "object": str(ref),
-                "uid": found["metadata"]["uid"],
+                "uid": found["metadata"].get("uid", ""),
                 "spec_sha256": _digest(found),
                 "revision": annotation(found, REVISION_ANNOTATION),
                 "differences": list(differences(found["spec"], tried["spec"])),
@@ -132,13 +97,13 @@ class ObjectChange:
         """Write the change, once. Raises `RefusedError` when the object is no longer the planned one."""
         ref = ObjectRef.of_kind(target.name, *self.kinds)
         for _ in range(_ATTEMPTS):
-            found = await read(env, ref)
+            found = await self._read(env, ref)
             if annotation(found, COMMAND_ANNOTATION) == env.command:
                 return Result("done", "done_before", {"resource_version": found["metadata"]["resourceVersion"]})
             _refuse_changed(found, plan.changes[0])
             wished, _ = await self._altered(env, ref, found, params)
             try:
-                written = await api_of(env).send(_update(ref, wished))
+                written = await api_of(env).send(_write(ref, wished))
             except ConflictError:
                 continue
             except NoAnswerError as error:
@@ -150,23 +115,31 @@ class ObjectChange:
         """Whether our change is on the object and has taken effect, asked again until `within_s` is over."""
         if plan is None:
             return Check("unknown", "there is no plan: nothing was begun")
-        ref, why = ObjectRef.of_kind(target.name, *self.kinds), ""
-        for attempt in range(1 + round(params.within_s / _POLL_S)):
-            if attempt:
-                await env.sleep(_POLL_S)
+        ref, uid = ObjectRef.of_kind(target.name, *self.kinds), plan.changes[0]["uid"]
+
+        async def look() -> tuple[Check, bool]:
             try:
                 found = await read(env, ref)
-            except (NoAnswerError, RefusedError) as error:
-                return Check("unknown", f"{ref} could not be read: {env.redact(str(error))}")
-            if found["metadata"]["uid"] != plan.changes[0]["uid"]:
-                return Check("no", f"{ref} was deleted and made anew")
+            except RefusedError as error:
+                return Check(
+                    "no" if error.reason in ("not_found", "unknown_namespace") else "unknown", str(error)
+                ), True
+            if uid not in ("", found["metadata"]["uid"]):
+                return Check("no", f"{ref} was deleted and made anew"), True
             if annotation(found, COMMAND_ANNOTATION) != env.command:
-                return Check("no", f"{ref} does not carry this command's id: the change did not take place")
+                return Check("no", f"{ref} does not carry this command's id: the change did not take place"), True
             state = self.progress(found)
-            why = state.why
-            if state.state != "progressing":
-                return Check("yes" if state.state == "complete" else "no", why)
-        return Check("no", f"{why}, after {params.within_s:g} s")
+            return Check("yes" if state.state == "complete" else "no", state.why), state.state != "progressing"
+
+        return await watched(env, params.within_s, look)
+
+    async def _read(self, env: Environment, ref: ObjectRef) -> Object:
+        try:
+            return await read(env, ref)
+        except RefusedError as error:
+            if error.reason != "not_found" or self.skeleton is None:
+                raise
+            return self.skeleton(ref)
 
     async def _altered(self, env: Environment, ref: ObjectRef, found: Object, params: Any) -> tuple[Object, str]:
         wished = deepcopy(found)
@@ -186,14 +159,17 @@ def _digest(found: Object) -> str:
 
 
 def _refuse_changed(found: Object, planned: dict[str, Any]) -> None:
-    if found["metadata"]["uid"] != planned["uid"]:
-        raise RefusedError("replaced", f"{planned['object']} was deleted and made anew since it was planned")
+    if found["metadata"].get("uid", "") != planned["uid"]:
+        raise RefusedError("replaced", f"{planned['object']} was made or deleted since it was planned")
     if _digest(found) != planned["spec_sha256"]:
         raise RefusedError("changed_meanwhile", f"somebody changed {planned['object']} since it was planned")
 
 
-def _update(ref: ObjectRef, wished: Object, *, dry_run: bool = False) -> Request:
-    return Request("update", ref.resource, ref.namespace, ref.name, wished, dry_run)
+def _write(ref: ObjectRef, wished: Object, *, dry_run: bool = False) -> Request:
+    """The object back to the server: one that never was there has no UID, and is made."""
+    if "uid" in wished["metadata"]:
+        return Request("update", ref.resource, ref.namespace, ref.name, wished, dry_run)
+    return Request("create", ref.resource, ref.namespace, "", wished, dry_run)
 
 
 def undo_rollout(params: RolloutParams, plan: Plan) -> Undo | None:

@@ -24,27 +24,28 @@ _OBJECT_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 
 @dataclass(frozen=True)
 class Resource:
-    """A namespaced resource of the API, e.g. apps/v1 deployments; `subresource` "" for the object itself."""
+    """A resource of the API, e.g. apps/v1 deployments; `subresource` "" for the object itself."""
 
     group: str
     version: str
     plural: str
     subresource: str = ""
+    namespaced: bool = True
 
     @property
     def rule_name(self) -> str:
         """As RBAC writes it: `pods/eviction`."""
         return f"{self.plural}/{self.subresource}" if self.subresource else self.plural
 
-    def rule(self, *verbs: Verb) -> KubernetesRule:
-        """The permission to do so much with it."""
-        return KubernetesRule(self.group, self.rule_name, verbs)
+    def rule(self, *verbs: Verb, kind: str = "") -> KubernetesRule:
+        """The permission to do so much with it, for targets of this kind only if one is given."""
+        return KubernetesRule(self.group, self.rule_name, verbs, kind)
 
     def path(self, namespace: str, name: str = "") -> str:
-        """The path of one object, or of all of a namespace."""
+        """The path of one object, or of all of a namespace; `namespace` counts for namespaced ones only."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        parts = [root, "namespaces", namespace, self.plural, name, self.subresource]
-        return "/".join(part for part in parts if part)
+        scope = ["namespaces", namespace] if self.namespaced else []
+        return "/".join(part for part in [root, *scope, self.plural, name, self.subresource] if part)
 
 
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
@@ -54,7 +55,8 @@ REPLICA_SETS = Resource("apps", "v1", "replicasets")
 PODS = Resource("", "v1", "pods")
 EVICTIONS = Resource("", "v1", "pods", "eviction")
 AUTOSCALERS = Resource("autoscaling", "v2", "horizontalpodautoscalers")
-NAMESPACES = Resource("", "v1", "")  # the path of a namespace is that of what is in it, with nothing behind
+NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
+ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", namespaced=False)
 CLAIMS = Resource("", "v1", "persistentvolumeclaims")
 
 KINDS: Mapping[str, Resource] = {
@@ -63,6 +65,7 @@ KINDS: Mapping[str, Resource] = {
     "daemonset": DAEMON_SETS,
     "pod": PODS,
     "persistentvolumeclaim": CLAIMS,
+    "horizontalpodautoscaler": AUTOSCALERS,
 }
 
 
@@ -115,7 +118,8 @@ class Request:
     @property
     def needs(self) -> str:
         """The permission that it takes, in words."""
-        return f"{self.resource.rule(self.verb)} in namespace {self.namespace}"
+        where = f" in namespace {self.namespace}" if self.resource.namespaced else ""
+        return f"{self.resource.rule(self.verb)}{where}"
 
 
 class KubernetesApi(Protocol):

@@ -10,11 +10,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class KubernetesRule:
-    """Verbs on one resource of one API group ("" is the core); a subresource is written `pods/eviction`."""
+    """Verbs on one resource of one API group ("" is the core); a subresource is written `pods/eviction`.
+
+    With a `kind` it is only needed where the target is of this kind.
+    """
 
     group: str
     resource: str
     verbs: tuple[str, ...]
+    kind: str = ""
 
     def __str__(self) -> str:
         return f"{', '.join(self.verbs)} on {self.resource}{f'.{self.group}' if self.group else ''}"
@@ -43,6 +47,13 @@ class ServiceAccess:
 Permission = KubernetesRule | SqlGrant | ServiceAccess
 
 
+def needed_for(permissions: Iterable[Permission], target: str) -> list[Permission]:
+    """Those that a target of this name needs, as a runbook writes it; all of them where it does not show its kind."""
+    kinds = {one.kind for one in permissions if isinstance(one, KubernetesRule) and one.kind}
+    shown = {kind for kind in kinds if f"/{kind}/" in target} or kinds
+    return [one for one in permissions if not isinstance(one, KubernetesRule) or one.kind in {"", *shown}]
+
+
 def merged_rules(permissions: Iterable[Permission]) -> list[dict[str, list[str]]]:
     """The rules of an RBAC role: each resource once, by group and name, with all verbs that any of them asks for."""
     verbs: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -56,9 +67,9 @@ def merged_rules(permissions: Iterable[Permission]) -> list[dict[str, list[str]]
 
 
 def rbac_manifests(
-    permissions: Iterable[Permission], namespaces: Iterable[str], account: tuple[str, str], name: str
+    permissions: Iterable[Permission], namespace: str, account: tuple[str, str], name: str
 ) -> list[dict[str, Any]]:
-    """A Role and a RoleBinding called `name` in every namespace, for the service account (namespace, name).
+    """A Role and a RoleBinding called `name` in the namespace, for the service account (namespace, name).
 
     Without a Kubernetes permission there are none. Everything is namespaced, so no ClusterRole is needed.
     Source: the RBAC API, rbac.authorization.k8s.io/v1.
@@ -66,21 +77,16 @@ def rbac_manifests(
     rules = merged_rules(permissions)
     if not rules:
         return []
-    group = "rbac.authorization.k8s.io"
-    subject = {"kind": "ServiceAccount", "namespace": account[0], "name": account[1]}
-    out: list[dict[str, Any]] = []
-    for namespace in sorted(set(namespaces)):
-        metadata = {"name": name, "namespace": namespace}
-        role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": rules}
-        binding = {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": metadata,
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
-            "subjects": [subject],
-        }
-        out += [role, binding]
-    return out
+    group, metadata = "rbac.authorization.k8s.io", {"name": name, "namespace": namespace}
+    role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": dict(metadata), "rules": rules}
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "namespace": account[0], "name": account[1]}],
+    }
+    return [role, binding]
 
 
 def sql_grants(permissions: Iterable[Permission], role: str) -> list[str]:

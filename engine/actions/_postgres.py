@@ -102,7 +102,7 @@ async def require_member(conn: asyncpg.Connection, *roles: str) -> None:
     for role in roles:
         if not await conn.fetchval("select pg_has_role($1, 'usage')", role):
             user = await conn.fetchval("select current_user::text")
-            raise RefusedError("permission_missing", f"grant {role} to {user!r}, the executor's role")
+            raise RefusedError("forbidden", f"grant {role} to {user!r}, the executor's role")
 
 
 async def server_of(conn: asyncpg.Connection, *, primary: bool) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def failure(env: Environment, error: Exception, detail: dict[str, Any]) -> Resul
     if isinstance(error, asyncpg.QueryCanceledError):
         return Result("failed", "time_limit", detail)
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return Result("failed", "permission_missing", detail)
+        return Result("failed", "forbidden", detail)
     if isinstance(error, asyncpg.PostgresError) and not isinstance(error, cut_off):
         return Result("failed", "statement_failed", detail)
     return Result("unknown", "no_answer", detail)

@@ -142,6 +142,6 @@ async def _require_maintain(conn: asyncpg.Connection, oid: int, quoted: str, *, 
     version = int(await conn.fetchval("select current_setting('server_version_num')"))
     user = await conn.fetchval("select current_user::text")
     if version < _MAINTAIN_SINCE:
-        raise RefusedError("permission_missing", f"{user!r} must own {quoted}, or its database")
+        raise RefusedError("forbidden", f"{user!r} must own {quoted}, or its database")
     if not await conn.fetchval("select has_table_privilege($1::oid, 'MAINTAIN')", oid):
-        raise RefusedError("permission_missing", f"grant maintain on {quoted} to {user!r}, or pg_maintain")
+        raise RefusedError("forbidden", f"grant maintain on {quoted} to {user!r}, or pg_maintain")

@@ -6,7 +6,7 @@ Source: Kubernetes API reference, apps/v1, and the deployment concept page for h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -108,6 +108,15 @@ def rollout(workload: Object) -> Rollout:
     why = f"{updated} of {wanted} pods updated, {available} available, {total} in all"
     done = updated >= wanted and available >= wanted and total <= wanted
     return Rollout("complete" if done else "progressing", why)
+
+
+def autoscaler_of(autoscalers: Iterable[Object], kind: str, name: str) -> str | None:
+    """The name of the HorizontalPodAutoscaler that sets the replicas of this workload."""
+    for one in autoscalers:
+        scaled = one["spec"]["scaleTargetRef"]
+        if (scaled["kind"], scaled["name"]) == (kind, name):
+            return str(one["metadata"]["name"])
+    return None
 
 
 def container_of(workload: Object, name: str) -> dict[str, Any]:

@@ -12,11 +12,10 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from engine.actions import Action, Check, Environment, Plan, RefusedError, Result
-from engine.actions._change import api_of, read
+from engine.actions._cluster import api_of, read, watched
 from engine.actions._kubernetes import EVICTIONS, PODS, ConflictError, NoAnswerError, Object, ObjectRef, Request
 from engine.core.messages import Target
 
-_POLL_S = 1.0
 _MIRROR = "kubernetes.io/config.mirror"  # a static pod: the kubelet would only show it again
 
 
@@ -122,20 +121,20 @@ async def verify(env: Environment, target: Target, params: Params, plan: Plan | 
     """Whether the planned pod is gone and its controller has as many ready pods as before."""
     if plan is None:
         return Check("unknown", "there is no plan: nothing was begun")
-    planned, ref, why = plan.changes[0], ObjectRef.of_kind(target.name, "pod"), ""
-    for attempt in range(1 + round(params.within_s / _POLL_S)):
-        if attempt:
-            await env.sleep(_POLL_S)
+    planned, ref = plan.changes[0], ObjectRef.of_kind(target.name, "pod")
+
+    async def look() -> tuple[Check, bool]:
         try:
             pods = (await api_of(env).send(Request("list", PODS, ref.namespace)))["items"]
-        except (NoAnswerError, RefusedError) as error:
-            return Check("unknown", f"the pods could not be listed: {env.redact(str(error))}")
+        except RefusedError as error:
+            return Check("unknown", str(error)), True
         there = any(pod["metadata"]["uid"] == planned["uid"] for pod in pods)
         ready = ready_siblings(pods, planned["controller_uid"])
+        done = not there and ready >= planned["ready"]
         why = f"the pod is {'still there' if there else 'gone'}, {ready} of {planned['ready']} pods are ready"
-        if not there and ready >= planned["ready"]:
-            return Check("yes", why)
-    return Check("no", f"{why}, after {params.within_s:g} s")
+        return Check("yes" if done else "no", why), done
+
+    return await watched(env, params.within_s, look)
 
 
 ACTION = Action(

@@ -13,7 +13,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from engine.actions import Environment, RefusedError
-from engine.actions._change import ObjectChange, RolloutParams, api_of, undo_rollout
+from engine.actions._change import ObjectChange, RolloutParams, undo_rollout
+from engine.actions._cluster import api_of
 from engine.actions._kubernetes import REPLICA_SETS, Object, ObjectRef, Request
 from engine.actions._workload import REVISION_ANNOTATION, annotation, refuse_rollout
 

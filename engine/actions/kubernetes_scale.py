@@ -6,15 +6,15 @@ the number back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated
 
 from msgspec import Meta
 
 from engine.actions import Environment, Plan, RefusedError, Undo
-from engine.actions._change import ObjectChange, RolloutParams, api_of
+from engine.actions._change import ObjectChange, RolloutParams
+from engine.actions._cluster import api_of
 from engine.actions._kubernetes import AUTOSCALERS, Object, ObjectRef, Request
-from engine.actions._workload import replicas
+from engine.actions._workload import autoscaler_of, ready, replicas
 
 _Count = Annotated[int, Meta(ge=1, le=10_000)]
 
@@ -22,7 +22,8 @@ _Count = Annotated[int, Meta(ge=1, le=10_000)]
 class Params(RolloutParams, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Either `replicas`, so many, or `by`, so many more (fewer if negative); never below `floor` or above `ceiling`.
 
-    `allow_shrink` permits fewer pods than now, `override_autoscaler` to act though an autoscaler is in charge.
+    `allow_shrink` permits fewer pods than now, `override_autoscaler` to act though an autoscaler is in charge,
+    `allow_outage` to shrink a StatefulSet whose pods are not all ready.
     """
 
     ceiling: _Count
@@ -54,18 +55,20 @@ def wanted_replicas(current: int, params: Params) -> int:
     return wanted
 
 
-def autoscaler_of(workload: Object, autoscalers: Iterable[Object]) -> str | None:
-    """The name of the HorizontalPodAutoscaler that sets this workload's replicas."""
-    for one in autoscalers:
-        scaled = one["spec"]["scaleTargetRef"]
-        if (scaled["kind"], scaled["name"]) == (workload["kind"], workload["metadata"]["name"]):
-            return str(one["metadata"]["name"])
-    return None
+def refuse_shrink(workload: Object, current: int, params: Params) -> None:
+    """Raises `RefusedError` when the pods that go may be the ready ones: a StatefulSet ends its last ones first."""
+    fewer = replicas(workload) < current and workload["kind"] == "StatefulSet"
+    if fewer and ready(workload) < current and not params.allow_outage:
+        raise RefusedError(
+            "last_healthy_replica",
+            f"only {ready(workload)} of {current} pods are ready, and the last ones go first, ready or not; "
+            "`allow_outage: true` does it all the same",
+        )
 
 
 async def _alter(env: Environment, ref: ObjectRef, workload: Object, params: Params) -> str:
     listed = await api_of(env).send(Request("list", AUTOSCALERS, ref.namespace))
-    autoscaler = autoscaler_of(workload, listed["items"])
+    autoscaler = autoscaler_of(listed["items"], workload["kind"], ref.name)
     if autoscaler is not None and not params.override_autoscaler:
         raise RefusedError(
             "autoscaler_in_charge",
@@ -73,6 +76,7 @@ async def _alter(env: Environment, ref: ObjectRef, workload: Object, params: Par
         )
     current = replicas(workload)
     workload["spec"]["replicas"] = wanted_replicas(current, params)
+    refuse_shrink(workload, current, params)
     return f"scale from {current} to {workload['spec']['replicas']} pods"
 
 

@@ -5,22 +5,16 @@ Less than now is refused unless told so: memory taken from a running service end
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, field
+from msgspec import field
 
 from engine.actions import Environment, RefusedError
 from engine.actions._change import ObjectChange, RolloutParams, undo_rollout
 from engine.actions._kubernetes import Object, ObjectRef
+from engine.actions._quantity import Quantity, amount
 from engine.actions._workload import container_of, refuse_rollout
 
-_QUANTITY = r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-_FACTORS = {"": Decimal(1), "m": Decimal("0.001")}
-_FACTORS |= {sign: Decimal(1000) ** power for power, sign in enumerate("kMGTPE", 1)}
-_FACTORS |= {f"{sign}i": Decimal(1024) ** power for power, sign in enumerate("KMGTPE", 1)}
-Quantity = Annotated[str, Meta(pattern=_QUANTITY)]
 _Resources = dict[Literal["cpu", "memory"], Quantity]
 
 
@@ -38,21 +32,6 @@ class Params(RolloutParams, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def __post_init__(self) -> None:
         if not self.requests and not self.limits:
             raise ValueError("give requests or limits")
-
-
-def amount(quantity: str) -> Decimal:
-    """A Kubernetes quantity as a number, of bytes or processors. Raises `ValueError` for other texts.
-
-    Read here and not by the client's library, which is optional: parameters are checked without a cluster as well.
-    Source: Kubernetes API reference, Quantity; its exponents ("1e3") are not taken in parameters.
-    """
-    found = re.match(_QUANTITY, quantity)
-    if found:
-        return Decimal(found[1]) * _FACTORS[found[2] or ""]
-    try:
-        return Decimal(quantity)
-    except ArithmeticError:
-        raise ValueError(f"{quantity!r} is not a quantity such as 500m or 1Gi") from None
 
 
 def with_resources(container: Object, params: Params) -> list[str]:

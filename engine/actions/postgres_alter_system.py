@@ -178,9 +178,9 @@ async def _survey(env: Environment, conn: asyncpg.Connection, params: Params) ->
     refuse_setting(setting)
     user = await conn.fetchval("select quote_ident(current_user)")
     if not setting.alterable:
-        raise RefusedError("permission_missing", f"grant alter system on parameter {setting.quoted} to {user}")
+        raise RefusedError("forbidden", f"grant alter system on parameter {setting.quoted} to {user}")
     if not setting.reloadable:
-        raise RefusedError("permission_missing", f"grant execute on function pg_reload_conf() to {user}")
+        raise RefusedError("forbidden", f"grant execute on function pg_reload_conf() to {user}")
     return setting, None if params.value is None else server_value(setting, params.value)
 
 

@@ -205,11 +205,9 @@ async def _survey(conn: asyncpg.Connection, table: Table, params: Params) -> _Su
 async def _require_rights(conn: asyncpg.Connection, table: Table) -> None:
     user = await conn.fetchval("select current_user::text")
     if not table.owned:
-        raise RefusedError(
-            "permission_missing", f"only an owner can index {table.quoted}: grant {table.owner} to {user}"
-        )
+        raise RefusedError("forbidden", f"only an owner can index {table.quoted}: grant {table.owner} to {user}")
     if not table.may_create:
-        raise RefusedError("permission_missing", f"grant create on schema {table.quoted_schema} to {user}")
+        raise RefusedError("forbidden", f"grant create on schema {table.quoted_schema} to {user}")
 
 
 async def _quoted_columns(conn: asyncpg.Connection, table: Table, columns: list[str]) -> list[str]:

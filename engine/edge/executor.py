@@ -231,6 +231,7 @@ class Executor:
         params, env = action.decode_params(command.params), self._env_of(command)
         try:
             plan = await action.plan(env, command.target, params)
+            undo = action.undo(params, plan) if action.undo is not None else None
         except RefusedError as error:
             return self._outcome(command, "refused", error.reason, self._refused(error), started_ms)
         except Exception as error:  # whatever an action meets, the command gets an outcome
@@ -248,7 +249,6 @@ class Executor:
             return self._outcome(command, "refused", error.reason, planned | self._refused(error), started_ms)
         except Exception as error:  # as above; it may have happened or not
             result = Result("unknown", "run_error", {"error": self._words(error)})
-        undo = action.undo(params, plan) if action.undo is not None else None
         detail = {**planned, "result": result.detail} | ({"undo": msgspec.to_builtins(undo)} if undo else {})
         if result.status == "failed":
             return self._outcome(command, "failed", result.reason, detail, started_ms)

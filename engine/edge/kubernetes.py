@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from engine.actions._kubernetes import KubernetesApi, NoAnswerError, Object, Request, refusal
+from engine.actions import KubernetesRule, Permission
+from engine.actions._kubernetes import ACCESS_REVIEWS, KubernetesApi, NoAnswerError, Object, Request, refusal
+from engine.actions._permissions import merged_rules
 
 _METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT"}
 FIELD_MANAGER = "aureus-sentinel"
@@ -39,9 +41,10 @@ async def open_kubernetes(kubeconfig: Path | None, context: str, timeout_s: floa
             config.load_incluster_config(client_configuration=settings)
         else:
             await config.load_kube_config(str(kubeconfig), context or None, settings, persist_config=False)
-    except (config.ConfigException, OSError) as error:
+    except Exception as error:  # the library raises whatever a broken file leads it to
         raise KubernetesConfigError(
-            f"no way to the cluster: {error}; inside a cluster the executor needs a service account, "
+            f"no way to the cluster: {type(error).__name__} {error}; "
+            "inside a cluster the executor needs a service account, "
             "outside set executor.kubernetes.kubeconfig"
         ) from error
     async with client.ApiClient(settings) as api:
@@ -74,6 +77,25 @@ class KubernetesClient:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise NoAnswerError(f"the cluster gave no answer: {str(error) or type(error).__name__}") from error
         return _object(request, answer.status, body)
+
+
+async def lacking(api: KubernetesApi, permissions: Iterable[Permission], namespace: str) -> list[str]:
+    """The permissions that the account lacks in a namespace, in words, as a SelfSubjectAccessReview for each says.
+
+    Every account may ask about itself. Raises `NoAnswerError`, `RefusedError`.
+    """
+    out = []
+    for rule in merged_rules(permissions):
+        (group,), (resource,) = rule["apiGroups"], rule["resources"]
+        plural, _, subresource = resource.partition("/")
+        where = {"namespace": namespace, "group": group, "resource": plural, "subresource": subresource}
+        for verb in rule["verbs"]:
+            spec = {"resourceAttributes": {**where, "verb": verb}}
+            review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
+            answer = await api.send(Request("create", ACCESS_REVIEWS, "", body=review))
+            if not answer["status"]["allowed"]:
+                out.append(f"{KubernetesRule(group, resource, (verb,))} in namespace {namespace}")
+    return out
 
 
 def _object(request: Request, status: int, body: bytes) -> Object:

@@ -31,7 +31,9 @@ GOOD: dict[str, dict[str, Any]] = {
     "postgres.vacuum": {"tables": ["public.contract_orders"]},
     "postgres.create_index_concurrently": {"table": "public.contract_orders", "columns": ["customer"]},
     "postgres.alter_system": {"setting": "log_lock_waits", "value": True},
+    "kubernetes.autoscale": {"workload": "deployment/app", "max_replicas": 5, "cpu_percent": 70, "within_s": 0},
     "kubernetes.delete_pod": {"within_s": 0},
+    "kubernetes.expand_pvc": {"by_percent": 50, "ceiling": "10Gi", "within_s": 0},
     "kubernetes.rollout_restart": {"within_s": 0},
     "kubernetes.rollout_undo": {"within_s": 0},
     "kubernetes.scale": {"by": 1, "ceiling": 5, "within_s": 0},
@@ -77,8 +79,16 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("postgres.alter_system", {"value": 1}, "setting"),
     ("postgres.alter_system", {"setting": "work_mem = 1; --", "value": 1}, "setting"),
     ("postgres.alter_system", {"setting": "work_mem", "value": []}, "value"),
+    ("kubernetes.autoscale", {}, "give min_replicas"),
+    ("kubernetes.autoscale", {"max_replicas": 0}, "max_replicas"),
+    ("kubernetes.autoscale", {"max_replicas": 2, "workload": "daemonset/app"}, "workload"),
+    ("kubernetes.autoscale", {"max_replicas": 2, "workload": "deployment/../app"}, "workload"),
     ("kubernetes.delete_pod", {"force": True}, "force"),
     ("kubernetes.delete_pod", {"grace_s": 0}, "grace_s"),
+    ("kubernetes.expand_pvc", {"size": "2Gi"}, "ceiling"),
+    ("kubernetes.expand_pvc", {"ceiling": "2Gi"}, "size or by_percent"),
+    ("kubernetes.expand_pvc", {"ceiling": "2Gi", "size": "1Gi", "by_percent": 10}, "size or by_percent"),
+    ("kubernetes.expand_pvc", {"ceiling": "2Gi", "size": "2049Mi"}, "above ceiling"),
     ("kubernetes.rollout_restart", {"within_s": 3600}, "within_s"),
     ("kubernetes.rollout_restart", {"replicas": 0}, "replicas"),
     ("kubernetes.rollout_undo", {"revision": 0}, "revision"),
@@ -129,22 +139,29 @@ class Systems:
         cluster.settled(f"{path}/app")
         cluster.patch(f"{path}/app", {"spec": {"template": {"metadata": {"annotations": {"change": "1"}}}}})
         cluster.settled(f"{path}/app")
+        cluster.volume(self.namespace, "data", "1Gi")
 
     def target(self, action: Action) -> Target:
         if self.cluster is None:
             return Target(action.target_kind, "main")
-        app = "deployment/app"
-        if action.name == "kubernetes.delete_pod":
-            app = f"pod/{self.cluster.pods(self.namespace)[0]['metadata']['name']}"
-        return Target("kubernetes", f"{self.namespace}/{app}")
+        things = {
+            "kubernetes.autoscale": "horizontalpodautoscaler/app",
+            "kubernetes.delete_pod": f"pod/{self.cluster.pods(self.namespace)[0]['metadata']['name']}",
+            "kubernetes.expand_pvc": "persistentvolumeclaim/data",
+        }
+        return Target("kubernetes", f"{self.namespace}/{things.get(action.name, 'deployment/app')}")
 
     def seen(self) -> Any:
-        """What may not change: the requests counted, the workloads, the pods."""
+        """What may not change: the requests counted, and the version of every object in the namespace."""
         if self.cluster is None:
             return self.changes
-        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/app"
-        pods = sorted(pod["metadata"]["uid"] for pod in self.cluster.pods(self.namespace))
-        return self.cluster.get(path)["metadata"]["generation"], pods
+        core, apps, scaling = "api/v1", "apis/apps/v1", "apis/autoscaling/v2"
+        kinds = [(core, "pods"), (core, "persistentvolumeclaims"), (apps, "deployments")]
+        lists = [
+            self.cluster.get(f"/{group}/namespaces/{self.namespace}/{plural}")["items"]
+            for group, plural in [*kinds, (scaling, "horizontalpodautoscalers")]
+        ]
+        return [(one["metadata"]["uid"], one["metadata"]["resourceVersion"]) for found in lists for one in found]
 
     async def handle(self, request: web.Request) -> web.Response:
         self.changes += request.method != "GET"

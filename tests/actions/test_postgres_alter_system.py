@@ -257,7 +257,7 @@ async def test_a_role_without_a_grant_is_told_which_one(
     await work.admin.execute(f"revoke {revoked} from doer")
     with pytest.raises(RefusedError) as caught:
         await ACTION.plan(granted, TARGET, params(600))
-    assert (caught.value.reason, named in caught.value.message) == ("permission_missing", True)
+    assert (caught.value.reason, named in caught.value.message) == ("forbidden", True)
 
 
 async def test_another_server_is_refused(work: Work, granted: Environment) -> None:

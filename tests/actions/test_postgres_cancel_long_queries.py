@@ -144,7 +144,7 @@ async def test_a_role_without_a_grant_is_told_which_one(work: Work, env: Environ
     await work.admin.execute(f"revoke {role} from doer")
     with pytest.raises(RefusedError, match=f"grant {role} to 'doer'") as caught:
         await ACTION.plan(env, TARGET, params())
-    assert caught.value.reason == "permission_missing"
+    assert caught.value.reason == "forbidden"
 
 
 async def test_a_database_that_is_away_is_unknown_and_not_healthy(env: Environment) -> None:

@@ -263,7 +263,7 @@ async def test_a_name_that_something_else_has_is_left_to_it(work: Work, env: Env
 async def test_a_role_without_rights_is_told_which_ones(work: Work, env: Environment) -> None:
     await work.admin.execute("grant pg_read_all_stats to weak")
     error = await refused(env, params(), Target("postgres", "weak"))
-    assert (error.reason, "grant owner to weak" in error.message) == ("permission_missing", True)
+    assert (error.reason, "grant owner to weak" in error.message) == ("forbidden", True)
     await work.admin.execute("alter schema shop owner to postgres; grant usage on schema shop to owner")
     error = await refused(env, params())
     assert error.message == "grant create on schema shop to owner"

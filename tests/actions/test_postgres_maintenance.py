@@ -113,7 +113,7 @@ async def test_a_role_without_the_grant_is_told_which_one(work: Work, env: Envir
     await work.admin.execute("revoke pg_maintain from doer")
     error = await refused(action, env, params(action))
     assert (error.reason, error.message) == (
-        "permission_missing",
+        "forbidden",
         "grant maintain on shop.orders to 'doer', or pg_maintain",
     )
     await work.admin.execute("grant maintain on shop.orders to doer")

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from engine.actions import Environment, Plan, RefusedError, load_actions
+from engine.actions._permissions import sql_grants
 from engine.core.messages import Target
 from engine.edge.database import url_of
 
@@ -163,6 +164,17 @@ async def test_each_backend_is_looked_at_again_before_it_ends(server: Server, en
     assert await server.alive(busy.get_server_pid(), pid) == [True, True]
 
 
+async def test_what_sentinel_permissions_prints_is_enough(server: Server, env: Environment) -> None:
+    pid = (await server.connect("app")).get_server_pid()
+    for statement in sql_grants(ACTION.permissions, "weak"):
+        await server.admin.execute(statement)
+    weak = Target("postgres", "weak")
+    plan = await ACTION.plan(env, weak, params())
+    assert (await ACTION.run(env, weak, params(), plan)).status == "done"
+    assert (await ACTION.verify(env, weak, params(), plan)).state == "yes"
+    assert await server.alive(pid) == [False]
+
+
 async def test_a_role_that_may_not_signal_is_told_so_and_at_the_moment_of_acting_too(
     server: Server, env: Environment
 ) -> None:
@@ -175,14 +187,14 @@ async def test_a_role_that_may_not_signal_is_told_so_and_at_the_moment_of_acting
     plan = await ACTION.plan(env, weak, params())
     await server.admin.execute("revoke pg_signal_backend from weak")
     result = await ACTION.run(env, weak, params(), plan)
-    assert (result.status, result.reason, result.detail["terminated"]) == ("failed", "permission_missing", 0)
+    assert (result.status, result.reason, result.detail["terminated"]) == ("failed", "forbidden", 0)
 
 
 async def test_a_role_that_may_not_see_does_not_report_that_all_is_well(server: Server, env: Environment) -> None:
     await server.connect("app")
     with pytest.raises(RefusedError, match="pg_signal_backend") as caught:
         await ACTION.plan(env, Target("postgres", "weak"), params())
-    assert caught.value.reason == "permission_missing"
+    assert caught.value.reason == "forbidden"
     check = await ACTION.verify(env, Target("postgres", "weak"), params(), Plan("", []))
     assert (check.state, "pg_read_all_stats" in check.why) == ("unknown", True)
 

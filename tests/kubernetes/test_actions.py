@@ -327,7 +327,7 @@ async def test_a_cluster_that_does_not_answer_is_an_error_and_no_answer_to_a_wri
     config = cluster.kubeconfig()
     config.write_text(config.read_text().replace(cluster.url, "https://127.0.0.1:1"))
     async with environment_of(cluster, config) as away:
-        work = Work(away, "kubernetes.rollout_restart", target)
+        work = Work(away, "kubernetes.rollout_restart", target, within_s=1)
         with pytest.raises(NoAnswerError):
             await work.plan()
         assert (await work.verify(plan)).state == "unknown"

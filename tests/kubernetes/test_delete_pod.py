@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.actions import Environment, RefusedError
-from tests.cluster import Cluster
-from tests.kubernetes.conftest import Work, Workload
+from engine.actions._kubernetes import Object, Request
+from tests.cluster import Cluster, manifest
+from tests.kubernetes.conftest import APPS, Work, Workload
 
 pytestmark = pytest.mark.real
 
@@ -80,16 +83,48 @@ async def test_a_disruption_budget_says_no(
 
 
 async def test_a_new_pod_of_the_same_name_is_not_taken_for_the_planned_one(
-    cluster: Cluster, env: Environment, deployment: Workload, namespace: str
+    cluster: Cluster, env: Environment, namespace: str
 ) -> None:
-    pod = pod_of(cluster, deployment())
-    work = Work(env, "kubernetes.delete_pod", pod)
+    path = f"{APPS}/{namespace}/statefulsets"
+    cluster.create(path, manifest("db", replicas=2, serviceName="none"))
+    cluster.until(lambda: _ready_count(cluster, namespace) == 2, "both are ready")
+    replacing = Replacing(env, cluster, namespace)
+    work = Work(replacing.env, "kubernetes.delete_pod", f"{namespace}/pod/db-1")
     plan = await work.plan()
-    plan.changes[0]["uid"] = "00000000-0000-0000-0000-000000000000"
-    with pytest.raises(RefusedError) as caught:
-        await work.run(plan)
-    assert caught.value.reason == "replaced"
-    assert len(cluster.pods(namespace)) == 2
+    for moment in ("get", "create"):  # before the pod is looked at again, and between that and the eviction
+        replacing.moment = moment
+        with pytest.raises(RefusedError) as caught:
+            await work.run(plan)
+        assert caught.value.reason == "replaced"
+        assert {pod["metadata"]["uid"] for pod in cluster.pods(namespace)} == replacing.uids
+        plan = await work.plan()
+
+
+class Replacing:
+    """A client before whose request, of the verb `moment`, the pod `db-1` is deleted and made anew; once."""
+
+    def __init__(self, env: Environment, cluster: Cluster, namespace: str) -> None:
+        self._api, self._cluster, self._namespace = env.kubernetes, cluster, namespace
+        self.env = replace(env, kubernetes=self)
+        self.moment = ""
+        self.uids: set[str] = set()
+
+    async def send(self, request: Request) -> Object:
+        if request.verb == self.moment and not request.dry_run:
+            self.moment = ""
+            self._replace()
+        assert self._api is not None
+        return await self._api.send(request)
+
+    def _replace(self) -> None:
+        before = {pod["metadata"]["uid"] for pod in self._cluster.pods(self._namespace)}
+        self._cluster.delete(f"/api/v1/namespaces/{self._namespace}/pods/db-1")
+        self._cluster.until(lambda: self._is_replaced(before), "db-1 is made anew")
+        self.uids = {pod["metadata"]["uid"] for pod in self._cluster.pods(self._namespace)}
+
+    def _is_replaced(self, before: set[str]) -> bool:
+        now = {pod["metadata"]["uid"] for pod in self._cluster.pods(self._namespace)}
+        return len(now) == 2 and now != before and _ready_count(self._cluster, self._namespace) == 2
 
 
 def _ready_count(cluster: Cluster, namespace: str) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from engine.actions import Environment, load_actions
+from engine.actions import Action, Environment, Result, load_actions
 from engine.core.messages import Command, Outcome, Target, encode
 from engine.edge import audit
 from engine.edge.clock import SystemClock
@@ -41,12 +42,16 @@ def command(target: str, action: str = "kubernetes.scale", **params: Any) -> Com
     )
 
 
-async def carried_out(database: Database, env: Environment, one: Command, namespaces: set[str]) -> Outcome:
-    actions = load_actions()
+def executor(
+    database: Database, env: Environment, namespaces: set[str], changed: Mapping[str, Action] | None = None
+) -> Executor:
+    actions = {**load_actions(), **(changed or {})}
     settings = ExecutorSettings("one", frozenset(actions), lambda _, __: "auto", frozenset(namespaces))
-    keys = signing.public_keys(KEY.public_key())
-    executor = Executor(database, settings, keys, actions, env, SystemClock())
-    outcome = await executor.execute(encode(signing.sign(one, KEY)))
+    return Executor(database, settings, signing.public_keys(KEY.public_key()), actions, env, SystemClock())
+
+
+async def carried_out(database: Database, env: Environment, one: Command, namespaces: set[str]) -> Outcome:
+    outcome = await executor(database, env, namespaces).execute(encode(signing.sign(one, KEY)))
     assert outcome is not None
     return outcome
 
@@ -119,3 +124,36 @@ async def test_an_account_without_permissions_is_told_which_one_it_lacks(
     lacking = f"the executor's account lacks the permission: get on deployments.apps in namespace {namespace}"
     assert outcome.detail == {"message": lacking}
     assert cluster.get(f"{APPS}/{namespace}/deployments/app")["spec"]["replicas"] == 2
+
+
+@pytest.mark.parametrize(("written", "state", "replicas"), [(True, "yes", 3), (False, "no", 2)])
+async def test_after_a_crash_the_next_executor_looks_whether_it_was_written_and_writes_nothing(
+    cluster: Cluster,
+    env: Environment,
+    database: Database,
+    deployment: Workload,
+    namespace: str,
+    written: bool,
+    state: str,
+    replicas: int,
+) -> None:
+    target = deployment()
+    one = command(target, by=1, ceiling=5, within_s=2)
+    scale = load_actions()["kubernetes.scale"]
+
+    async def die(*given: Any) -> Result:
+        if written:
+            await scale.run(*given)
+        raise asyncio.CancelledError
+
+    dying = executor(database, env, {namespace}, {scale.name: replace(scale, run=die)})
+    await asyncio.gather(dying.execute(encode(signing.sign(one, KEY))), return_exceptions=True)
+    async with database.connection() as conn:
+        await conn.execute("update claims set lease_ms = 0 where outcome is null")
+    outcome = await carried_out(database, env, one, {namespace})
+    assert (outcome.status, outcome.reason, outcome.detail["check"]["state"]) == (
+        "inconclusive",
+        "executor_lost",
+        state,
+    )
+    assert cluster.get(path_of(target))["spec"]["replicas"] == replicas
