@@ -22,7 +22,7 @@ LOOK_S = 60.0
 _CLOSE_S = 5.0
 _MARGIN_S = 5.0
 
-TableName = Annotated[str, Meta(pattern=r"^.+\..+$", max_length=300)]
+TableName = Annotated[str, Meta(pattern=r"\.", max_length=300)]
 """A table as SQL writes it, with its schema: `public.orders`, `public."Order Items"`."""
 
 StatementLimit = Annotated[float, Meta(gt=0, le=14400)]

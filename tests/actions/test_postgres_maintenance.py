@@ -17,7 +17,18 @@ ACTIONS = load_actions()
 ANALYZE, VACUUM = ACTIONS["postgres.analyze"], ACTIONS["postgres.vacuum"]
 BOTH = pytest.mark.parametrize("action", [ANALYZE, VACUUM], ids=["analyze", "vacuum"])
 TARGET = Target("postgres", "main")
-HOSTILE = 'a"; drop table shop.orders; --'
+HOSTILE = (
+    'a"; drop table shop.orders; --',
+    "it's",
+    "select",
+    "Orders",
+    "a.b.c",
+    "new\nline",
+    "$1 %s {0} \\",
+    "naïve 表",
+    "; vacuum full",
+    "x" * 63,
+)
 
 
 def params(action: Action, *tables: str, **changes: Any) -> Any:
@@ -93,14 +104,26 @@ async def test_what_is_no_table_is_refused_with_a_reason(
 
 @BOTH
 async def test_a_hostile_name_is_a_name(work: Work, env: Environment, action: Action) -> None:
-    quoted = await work.admin.fetchval("select quote_ident($1)", HOSTILE)
-    await work.admin.execute(f"create schema {quoted}; create table {quoted}.{quoted} (a int)")
-    await work.admin.execute(f"grant usage on schema {quoted} to doer")
-    wanted = params(action, f"{quoted}.{quoted}", "shop.orders")
+    tables = []
+    for name in HOSTILE:
+        schema, table = await work.admin.fetchrow("select quote_ident($1), quote_ident($2)", name[:60], name)
+        await work.admin.execute(f"create schema {schema}; create table {schema}.{table} (a int)")
+        await work.admin.execute(f"grant usage on schema {schema} to doer")
+        tables.append(f"{schema}.{table}")
+    wanted = params(action, *tables, "shop.orders")
     plan = await action.plan(env, TARGET, wanted)
     result = await action.run(env, TARGET, wanted, plan)
-    assert result.detail["done"] == [f"{quoted}.{quoted}", "shop.orders"]
+    assert result.detail["done"] == [*tables, "shop.orders"]
     assert (await action.verify(env, TARGET, wanted, plan)).state == "yes"
+
+
+async def test_a_table_of_one_session_only_is_refused(work: Work, env: Environment) -> None:
+    await work.admin.execute("create temporary table mine (a int)")
+    name = await work.admin.fetchval(
+        "select relnamespace::regnamespace || '.mine' from pg_class where relname = 'mine'"
+    )
+    error = await refused(VACUUM, env, params(VACUUM, name))
+    assert (error.reason, "temporary" in error.message) == ("wrong_kind", True)
 
 
 @BOTH
