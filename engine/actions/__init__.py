@@ -133,7 +133,7 @@ class Undo(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Action:
-    """One action; see the module."""
+    """One action; see the module. `object_kinds`: its targets are `NAMESPACE/KIND/NAME`, of one of these kinds."""
 
     name: str
     summary: str
@@ -145,6 +145,7 @@ class Action:
     run: Callable[[Environment, Target, Any, Plan], Awaitable[Result]]
     verify: Callable[[Environment, Target, Any, Plan | None], Awaitable[Check]]
     undo: Callable[[Any, Plan], Undo | None] | None = None
+    object_kinds: tuple[str, ...] = ()
 
     def decode_params(self, params: Mapping[str, object]) -> Struct:
         """The parameters, checked. Raises `msgspec.ValidationError`: what is wrong, and where."""

@@ -69,6 +69,7 @@ class ObjectChange:
             run=self.run,
             verify=self.verify,
             undo=self.undo,
+            object_kinds=self.kinds,
         )
 
     async def plan(self, env: Environment, target: Target, params: Any) -> Plan:

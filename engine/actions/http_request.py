@@ -39,8 +39,8 @@ def _check_path(path: str) -> None:
     plain = path
     while (decoded := unquote(plain)) != plain:
         plain = decoded
-    if ".." in re.split(r"[/\\?]", plain) or any(ord(character) < 32 for character in plain):
-        raise ValueError(f"path {path!r} must not hold '..' or control characters, encoded or not")
+    if {".", ".."} & set(re.split(r"[/\\?]", plain)) or any(ord(character) < 32 for character in plain):
+        raise ValueError(f"path {path!r} must not hold '.', '..' or control characters, encoded or not")
 
 
 class StateCheck(Struct, frozen=True, forbid_unknown_fields=True):

@@ -147,4 +147,5 @@ ACTION = Action(
     plan=plan,
     run=run,
     verify=verify,
+    object_kinds=("pod",),
 )
