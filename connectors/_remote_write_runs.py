@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -218,6 +219,12 @@ def varint_times(varints: NDArray[np.int64]) -> Times:
     return times
 
 
+@lru_cache(1_000)
+def _time(varint: int) -> int:
+    """The same of one; the times of a scrape's targets come again for all their runs."""
+    return sum(((varint >> (8 * byte)) & 0x7F) << (7 * byte) for byte in range(6))
+
+
 def are_six_bytes(varints: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the numbers are varints of just six bytes."""
     six: NDArray[np.bool_] = (varints & _MORE) == _MORE_BUT_LAST
@@ -239,7 +246,7 @@ def _recognised(body: bytes, chain: Sequence[_Pattern], starts: Sequence[int]) -
     fits = [ok and copy.startswith(one.empty, at) for ok, one, at in zip(timed, chain, origins[:-1], strict=True)]
     changes = np.append(run_varints[1:] != run_varints[:-1], starts[-1] == len(body)).tolist()
     whole = _whole(chain, fits, changes)
-    times = varint_times(run_varints)
+    times = np.array(list(map(_time, run_varints.tolist())), np.int64)
     turns = [0, *(i for i in range(1, len(whole)) if whole[i] != whole[i - 1]), len(whole)]
     for first, stop in pairwise(turns):
         if whole[first]:

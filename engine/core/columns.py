@@ -6,6 +6,8 @@ Row = series, filled from the left in time order. Samples that are not wanted an
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +15,11 @@ from engine.core.digests import Digests
 from engine.core.expression import Times, Values
 from engine.core.series import Rows
 
+Number = TypeVar("Number", np.int64, np.float64)
 NEVER_MS = np.iinfo(np.int64).min
 _FEWEST_COLUMNS = 8
+_ROWS_AT_ONCE = 4_096
+"""Rows whose gaps are closed at once: copies of so many stay in the processor's cache."""
 
 
 class Columns:
@@ -161,12 +166,22 @@ class Columns:
     def _repack(self, columns: int) -> None:
         length = self.end - self.begin
         take = min(int(length.max(initial=0)), columns)
-        source = np.minimum(self.begin[:, None] + np.arange(take), self.times.shape[1] - 1)
         for name in ("times", "values"):
             old = getattr(self, name)
-            new = np.zeros((len(length), columns), dtype=old.dtype)
-            new[:, :take] = np.take_along_axis(old, source, axis=1)
+            new = old if columns == old.shape[1] else np.zeros((len(length), columns), dtype=old.dtype)
+            for some in range(0, len(length), _ROWS_AT_ONCE):
+                rows = slice(some, some + _ROWS_AT_ONCE)
+                new[rows, :take] = _from(old[rows], self.begin[rows], take)
             setattr(self, name, new)
         self.begin[:] = 0
         self.end[:] = length
         self.digests.forget()
+
+
+def _from(matrix: NDArray[Number], begin: Rows, take: int) -> NDArray[Number]:
+    """So many columns of each row, from `begin[i]` on; what a row does not have is anything."""
+    first = int(begin[0])
+    if first + take <= matrix.shape[1] and (begin == first).all():  # series are sampled side by side
+        return matrix[:, first : first + take]
+    columns = np.minimum(begin[:, None] + np.arange(take), matrix.shape[1] - 1)
+    return np.take_along_axis(matrix, columns, axis=1)

@@ -78,10 +78,12 @@ class _Picked:
     at: list[int] = field(default_factory=list)
     t_ms: list[int] = field(default_factory=list)
 
+    def times(self) -> Times:
+        """The times of single series, then of parts of blocks."""
+        return times_ms([*self.t_ms, *(t_ms for _, _, t_ms in self.parts)])
+
     def drop_before(self, from_ms: int) -> int:
         """Leave out what is older; how many samples that were."""
-        if min(self.t_ms, default=from_ms) >= from_ms and all(t_ms >= from_ms for _, _, t_ms in self.parts):
-            return 0
         before = len(self.t_ms) + sum(len(part.places) for part, _, _ in self.parts)
         self.parts = [one for one in self.parts if one[2] >= from_ms]
         kept = [i for i, t_ms in enumerate(self.t_ms) if t_ms >= from_ms]
@@ -149,18 +151,21 @@ class MetricIntake:
     def _fill(self, index: int, picked: _Picked, source: str, values: Values) -> int:
         """Append what is timely, tell the group about it, and return how many samples were late."""
         group, selector, window = self._targets[index]
-        late = picked.drop_before(group.admits_from_ms(source))
-        places = [part.places for part, _, _ in picked.parts]
-        starts = times_ms([place for _, place, _ in picked.parts])
-        part_ms, single_ms = times_ms([t_ms for _, _, t_ms in picked.parts]), times_ms(picked.t_ms)
-        if places or picked.at:
-            lengths = list(map(len, places))
+        from_ms, late = group.admits_from_ms(source), 0
+        times = picked.times()
+        if times.min() < from_ms:
+            late = picked.drop_before(from_ms)
+            times = picked.times()
+        if len(times):
+            parts, starts, _ = zip(*picked.parts, strict=True) if picked.parts else ((), (), ())
+            places = [part.places for part in parts]
+            lengths, singles = list(map(len, places)), len(picked.at)
             at = np.concatenate([times_ms(picked.at), *places])
-            at[len(picked.at) :] += np.repeat(starts, lengths)
-            rows = np.concatenate([window.rows(picked.keys), *(part.rows_in(window) for part, _, _ in picked.parts)])
-            t_ms = np.concatenate([single_ms, np.repeat(part_ms, lengths)])
+            at[singles:] += times_ms(starts).repeat(lengths)
+            rows = np.concatenate([window.rows(picked.keys), *(part.rows_in(window) for part in parts)])
+            t_ms = np.concatenate([times[:singles], times[singles:].repeat(lengths)])
             window.append_rows(rows, t_ms, values[at], at)
-        group.matched(source, selector.key, np.concatenate([single_ms, part_ms]))
+        group.matched(source, selector.key, times)
         return late
 
     def _wanted(self, key: bytes) -> tuple[int, ...]:

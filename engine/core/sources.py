@@ -323,6 +323,8 @@ def _admit(events: Events, floor_ms: int, ceiling_ms: int) -> Request:
 
 
 def _admit_samples(samples: Samples, floor_ms: int, ceiling_ms: int) -> Request:
+    if _is_usual(samples, floor_ms, ceiling_ms):
+        return Request(samples, {}, int(samples.t_ms.min()), int(samples.t_ms.max()))
     sizes = label_sizes(samples)
     late, future = samples.t_ms < floor_ms, samples.t_ms > ceiling_ms
     oversized = (sizes > MAX_LABEL_BYTES * (1 if samples.counts is None else samples.counts)) & ~late & ~future
@@ -334,6 +336,13 @@ def _admit_samples(samples: Samples, floor_ms: int, ceiling_ms: int) -> Request:
     if not len(samples):
         return Request(samples, dropped)
     return Request(samples, dropped, int(samples.t_ms.min()), int(samples.t_ms.max()))
+
+
+def _is_usual(samples: Samples, floor_ms: int, ceiling_ms: int) -> bool:
+    """Whether there is nothing to keep out: the common case, for which a look at the extremes is enough."""
+    if not len(samples) or samples.t_ms.min() < floor_ms or samples.t_ms.max() > ceiling_ms:
+        return False
+    return max(map(len, samples.series)) <= MAX_LABEL_BYTES
 
 
 def _admit_streams(streams: Streams, floor_ms: int, ceiling_ms: int) -> Request:
