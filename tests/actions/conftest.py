@@ -10,15 +10,17 @@ import asyncpg
 import httpx
 import pytest_asyncio
 
-from engine.actions import Environment
+from engine.actions import Environment, load_actions
+from engine.actions._permissions import sql_grants
 from engine.edge.database import url_of
 from tests.waiting import until
 
+# As `sentinel permissions` prints them, and nothing more.
+_PERMISSIONS = [one for action in load_actions().values() for one in action.permissions]
 _ROLES = ("app", "other", "weak", "doer", "owner", "boss", "replicator")
 _SETUP = """
 create role app login; create role other login; create role weak login; create role doer login;
 create role owner login; create role boss login superuser; create role replicator login replication;
-grant pg_signal_backend, pg_read_all_stats, pg_maintain, pg_read_all_settings to doer;
 grant pg_read_all_stats to owner;
 """
 _TABLES = """
@@ -73,6 +75,8 @@ async def work(postgres_url: str) -> AsyncIterator[Work]:
     server = await asyncpg.connect(postgres_url)
     await server.execute("create database work")
     await server.execute(_SETUP)
+    for statement in sql_grants(_PERMISSIONS, "doer"):
+        await server.execute(statement)
     admin = await asyncpg.connect(url_of(postgres_url, "work"))
     await admin.execute(_TABLES)
     running = Work(postgres_url, admin)
