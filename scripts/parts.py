@@ -31,6 +31,8 @@ KAFKA_VERSION = "4.1.1"
 LOKI_VERSION = "3.7.8"
 LOKI_MODULE = "github.com/grafana/loki/v3"
 PROMETHEUS_3_RELEASE = "forky"  # the first Debian with a Prometheus that sends remote write 2.0
+KUBERNETES_VERSION = "1.36.3"
+ETCD_VERSION = "3.6.16"  # the line whose client this Kubernetes is built with
 DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SLF4J_VERSION = "1.7.36"  # the slf4j API that this Kafka is built with
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
@@ -217,6 +219,38 @@ def wrapper_module(go_mod: str) -> str:
     return f"module lokipart\n\n{go_line}\n\nrequire {LOKI_MODULE} v{LOKI_VERSION}\n\nreplace (\n{replaced})\n"
 
 
+def obtain_kubernetes(folder: Path) -> None:
+    """kube-apiserver, kube-controller-manager and etcd, built from their Go modules: some ten minutes on two cores.
+
+    The module k8s.io/kubernetes replaces its staging modules by folders that a download does not hold; their releases
+    have the same number with a 0 at its head.
+    """
+    kubernetes, etcd = "k8s.io/kubernetes", "go.etcd.io/etcd/server/v3"
+    flags = f"-s -w -X k8s.io/component-base/version.gitVersion=v{KUBERNETES_VERSION}"
+    downloaded = run(["go", "mod", "download", "-json", f"{kubernetes}@v{KUBERNETES_VERSION}"], folder)
+    module = Path(json.loads(downloaded[downloaded.index("{") :])["GoMod"]).read_text(encoding="utf-8")
+    staging = re.findall(r"^\t(k8s\.io/\S+) => \./staging/", module, re.MULTILINE)
+    release = f"v0.{KUBERNETES_VERSION.partition('.')[2]}"
+    replaced = "".join(f"replace {name} => {name} {release}\n" for name in staging)
+    head = "".join(re.findall(r"^(?:go|godebug) .*\n", module, re.MULTILINE))
+    sources = folder / "kubernetes"
+    sources.mkdir()
+    wrapper = f"module part\n{head}require {kubernetes} v{KUBERNETES_VERSION}\n{replaced}"
+    (sources / "go.mod").write_text(wrapper, encoding="utf-8")
+    for program in ("kube-apiserver", "kube-controller-manager"):
+        _go_build(sources, f"{kubernetes}/cmd/{program}", folder / "bin" / program, flags)
+    sources = folder / "etcd"
+    sources.mkdir()
+    (sources / "go.mod").write_text(f"module part\n{head}require {etcd} v{ETCD_VERSION}\n", encoding="utf-8")
+    _go_build(sources, etcd, folder / "bin" / "etcd", "-s -w")
+    for program in ("kube-apiserver", "kube-controller-manager", "etcd"):
+        run([f"bin/{program}", "--version"], folder)
+
+
+def _go_build(module: Path, package: str, program: Path, flags: str) -> None:
+    run(["go", "build", "-mod=mod", "-trimpath", "-ldflags", flags, "-o", str(program), package], module)
+
+
 PARTS = {
     part.name: part
     for part in (
@@ -225,6 +259,13 @@ PARTS = {
         Part("alertmanager", "debian", "usr/bin", obtain_alertmanager, ("prometheus-alertmanager",)),
         Part("prometheus-3", PROMETHEUS_3_RELEASE, "usr/bin", obtain_prometheus_3),
         Part("loki", LOKI_VERSION, "bin", obtain_loki, ("loki",)),
+        Part(
+            "kubernetes",
+            KUBERNETES_VERSION,
+            "bin",
+            obtain_kubernetes,
+            ("kube-apiserver", "kube-controller-manager", "etcd"),
+        ),
     )
 }
 

@@ -1,9 +1,9 @@
-"""One real PostgreSQL for the whole run, and a fresh migrated database for each test that asks for one."""
+"""One real PostgreSQL for the whole run, a fresh migrated database for each test that asks for one, and one cluster."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
@@ -12,6 +12,7 @@ import pytest_asyncio
 from engine.edge import embedded_postgres
 from engine.edge.database import Database, connect_pool, socket_url, url_of
 from engine.edge.migrate import migrate
+from tests.cluster import Cluster, running_cluster
 
 _TEMPLATE = "sentinel_template"
 _numbers = itertools.count(1)
@@ -51,3 +52,10 @@ async def database(postgres_url: str, migrated_template: str) -> AsyncIterator[D
         pool.terminate()
         await server.execute(f"drop database {name} with (force)")
         await server.close()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Kubernetes API with its controllers; each test takes a namespace of its own."""
+    with running_cluster(tmp_path_factory.mktemp("kubernetes")) as running:
+        yield running

@@ -8,7 +8,11 @@ An action's file has a constant `ACTION` that declares its name, the kind of tar
 - `verify(env, target, params, plan)`: is what was planned so now? Asked after `run`, and when a crash left it open
   whether `run` happened; without a plan nothing was begun.
 
-Files here may not read settings or secrets: all they may use comes in the `Environment`.
+Where a change can be taken back, `undo(params, plan)` says by which action. `plan` and `run` raise `RefusedError` when
+something forbids the change; nothing was done then.
+
+Files here may not read settings or secrets: all they may use comes in the `Environment`. What several actions share
+stands in modules whose names begin with `_`.
 """
 
 from __future__ import annotations
@@ -25,8 +29,27 @@ import httpx
 import msgspec
 from msgspec import Struct
 
+from engine.actions._kubernetes import KubernetesApi, ObjectRef
+from engine.actions._permissions import KubernetesRule, Permission, ServiceAccess, SqlGrant
+from engine.actions._refused import RefusedError
 from engine.core.masking import MASK, mask_text, passwords
 from engine.core.messages import Target
+
+__all__ = [
+    "Action",
+    "Check",
+    "Environment",
+    "HttpHost",
+    "KubernetesRule",
+    "Permission",
+    "Plan",
+    "RefusedError",
+    "Result",
+    "ServiceAccess",
+    "SqlGrant",
+    "Undo",
+    "load_actions",
+]
 
 _NAME = re.compile(r"[a-z]+(\.[a-z_]+)+")
 
@@ -47,7 +70,9 @@ async def _never_paused() -> bool:
 class Environment:
     """All that an action may use: allow-listed hosts and databases by name, and the clients to reach them.
 
-    An action of several changes asks `paused` between them, and stops.
+    An action of several changes asks `paused` between them, and stops. `command` is the id of the command that is
+    carried out: an action may leave it on what it changes, to know its own work again. `postgres_settings` are the
+    server settings that may be changed.
     """
 
     hosts: Mapping[str, HttpHost]
@@ -56,9 +81,14 @@ class Environment:
     connect: Callable[[str], Awaitable[asyncpg.Connection]] = field(repr=False)
     sleep: Callable[[float], Awaitable[None]] = field(repr=False)
     paused: Callable[[], Awaitable[bool]] = field(default=_never_paused, repr=False)
+    kubernetes: KubernetesApi | None = field(default=None, repr=False)
+    postgres_settings: frozenset[str] = frozenset()
+    command: str = ""
 
     def allows(self, target: Target) -> bool:
-        """Whether the target is on the allow-list of its kind."""
+        """Whether the target is on the allow-list of its kind; the namespaces of a cluster the executor looks at."""
+        if target.kind == "kubernetes":
+            return self.kubernetes is not None and ObjectRef.parse(target.name) is not None
         return target.name in {"http": self.hosts, "postgres": self.databases}.get(target.kind, {})
 
     def redact(self, text: str) -> str:
@@ -94,19 +124,28 @@ class Check(Struct, frozen=True):
     declared: bool = True
 
 
+class Undo(Struct, frozen=True):
+    """The action, on the same target, that takes a change back. It is a command like any other."""
+
+    action: str
+    params: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Action:
-    """One action; see the module."""
+    """One action; see the module. `object_kinds`: its targets are `NAMESPACE/KIND/NAME`, of one of these kinds."""
 
     name: str
     summary: str
     target_kind: str
     params: type[Struct]
     destructive: bool
-    permissions: tuple[str, ...]
+    permissions: tuple[Permission, ...]
     plan: Callable[[Environment, Target, Any], Awaitable[Plan]]
     run: Callable[[Environment, Target, Any, Plan], Awaitable[Result]]
     verify: Callable[[Environment, Target, Any, Plan | None], Awaitable[Check]]
+    undo: Callable[[Any, Plan], Undo | None] | None = None
+    object_kinds: tuple[str, ...] = ()
 
     def decode_params(self, params: Mapping[str, object]) -> Struct:
         """The parameters, checked. Raises `msgspec.ValidationError`: what is wrong, and where."""
@@ -121,6 +160,8 @@ def load_actions() -> dict[str, Action]:
     """Every action of this folder by name. Raises `TypeError` for a file that declares none or a bad one."""
     actions: dict[str, Action] = {}
     for module_info in pkgutil.iter_modules(__path__):
+        if module_info.name.startswith("_"):
+            continue
         module = importlib.import_module(f"{__name__}.{module_info.name}")
         action = getattr(module, "ACTION", None)
         if not isinstance(action, Action):

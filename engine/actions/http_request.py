@@ -19,7 +19,7 @@ import httpx
 import msgspec
 from msgspec import Meta, Struct
 
-from engine.actions import Action, Check, Environment, HttpHost, Plan, Result
+from engine.actions import Action, Check, Environment, HttpHost, Plan, Result, ServiceAccess
 from engine.core.messages import Target
 
 _PATH = re.compile(r"/(?!/)[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*")
@@ -39,8 +39,8 @@ def _check_path(path: str) -> None:
     plain = path
     while (decoded := unquote(plain)) != plain:
         plain = decoded
-    if ".." in re.split(r"[/\\?]", plain) or any(ord(character) < 32 for character in plain):
-        raise ValueError(f"path {path!r} must not hold '..' or control characters, encoded or not")
+    if {".", ".."} & set(re.split(r"[/\\?]", plain)) or any(ord(character) < 32 for character in plain):
+        raise ValueError(f"path {path!r} must not hold '.', '..' or control characters, encoded or not")
 
 
 class StateCheck(Struct, frozen=True, forbid_unknown_fields=True):
@@ -182,7 +182,7 @@ ACTION = Action(
     target_kind="http",
     params=Params,
     destructive=True,
-    permissions=("the host under executor.hosts, with a token that the called service accepts for this path",),
+    permissions=(ServiceAccess("a token that the called service accepts for this path, in executor.hosts"),),
     plan=plan,
     run=run,
     verify=verify,

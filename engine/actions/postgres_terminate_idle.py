@@ -6,20 +6,16 @@ replication; and each backend is looked at again at the moment of acting, becaus
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import asyncpg
 from msgspec import Meta, Struct
 
-from engine.actions import Action, Check, Environment, Plan, Result
+from engine.actions import Action, Check, Environment, Plan, Result, SqlGrant
+from engine.actions._postgres import ask, connection, failure, refuse_other_server, require_member, server_of
 from engine.core.messages import Target
 
-_TIME_LIMIT_S = 60.0
-_CLOSE_S = 5.0
+_GRANTS = ("pg_signal_backend", "pg_read_all_stats")
 
 # $1 idle for so many seconds, $2 roles
 _BACKENDS = "from pg_stat_activity a join pg_roles r on r.oid = a.usesysid where"
@@ -54,25 +50,14 @@ class Params(Struct, frozen=True, forbid_unknown_fields=True):
     max_count: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
-@asynccontextmanager
-async def _connection(env: Environment, target: Target) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that can see; one that cannot would find nothing idle, and that must not pass for health."""
-    conn = await env.connect(env.databases[target.name])
-    try:
-        async with asyncio.timeout(_TIME_LIMIT_S):
-            if not await conn.fetchval("select pg_has_role('pg_read_all_stats', 'usage')"):
-                raise PermissionError("the role does not see the state of others: grant pg_read_all_stats to it")
-            yield conn
-    finally:
-        with contextlib.suppress(TimeoutError):
-            await conn.close(timeout=_CLOSE_S)
-
-
 async def plan(env: Environment, target: Target, params: Params) -> Plan:
     """The backends that would be terminated."""
-    async with _connection(env, target) as conn:
+    async with connection(env, target) as conn:
+        # Who cannot see what others do would find nothing idle, and that must not pass for health.
+        await require_member(conn, *_GRANTS)
+        server = await server_of(conn, primary=False)
         rows = await conn.fetch(_LIST, params.idle_minutes * 60, params.roles, params.max_count)
-    changes = [dict(row) for row in rows]
+    changes = [{"server": server, **dict(row)} for row in rows]
     return Plan(f"terminate {len(changes)} idle connections in {target.name}", changes)
 
 
@@ -80,19 +65,19 @@ async def run(env: Environment, target: Target, params: Params, plan: Plan) -> R
     """Terminate the planned backends that are still the same and still idle."""
     ended: list[int] = []
     kept: list[dict[str, Any]] = []
-    async with _connection(env, target) as conn:
+    async with connection(env, target) as conn:
+        await refuse_other_server(conn, plan)
         for change in plan.changes:
             pid = change["pid"]
+            detail = {"terminated": len(ended), "pids": ended, "of": len(plan.changes)}
             if await env.paused():
-                detail = {"terminated": len(ended), "pids": ended, "of": len(plan.changes)}
                 return Result("failed", "paused", detail)
             try:
                 gone = await conn.fetchval(
                     _END, params.idle_minutes * 60, params.roles, pid, change["backend_start_us"]
                 )
-            except asyncpg.InsufficientPrivilegeError as error:
-                detail = {"terminated": len(ended), "pids": ended, "error": str(error)}
-                return Result("failed", "permission", detail)
+            except asyncpg.PostgresError as error:
+                return failure(env, error, detail)
             if gone:
                 ended.append(pid)
             else:
@@ -102,18 +87,17 @@ async def run(env: Environment, target: Target, params: Params, plan: Plan) -> R
 
 async def verify(env: Environment, target: Target, params: Params, plan: Plan | None) -> Check:
     """Whether none of the planned backends is still there and idle. Others that are idle too do not count."""
-    if plan is None:
-        return Check("unknown", "there is no plan: nothing was begun")
-    planned = [change["pid"] for change in plan.changes], [change["backend_start_us"] for change in plan.changes]
-    try:
-        async with _connection(env, target) as conn:
-            left = await conn.fetchrow(_LEFT, params.idle_minutes * 60, params.roles, *planned)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        return Check("unknown", f"the database could not be asked: {env.redact(str(error)) or type(error).__name__}")
-    idle, used = left["idle"], left["alive"] - left["idle"]
-    gone = len(plan.changes) - left["alive"]
-    why = f"of {len(plan.changes)} planned connections {gone} are gone, {used} in use again, {idle} still idle"
-    return Check("yes" if idle == 0 else "no", why)
+
+    async def check(conn: asyncpg.Connection, plan: Plan) -> Check:
+        await require_member(conn, "pg_read_all_stats")
+        planned = [[change[key] for change in plan.changes] for key in ("pid", "backend_start_us")]
+        left = await conn.fetchrow(_LEFT, params.idle_minutes * 60, params.roles, *planned)
+        idle, used = left["idle"], left["alive"] - left["idle"]
+        gone = len(plan.changes) - left["alive"]
+        why = f"of {len(plan.changes)} planned connections {gone} are gone, {used} in use again, {idle} still idle"
+        return Check("yes" if idle == 0 else "no", why)
+
+    return await ask(env, target, plan, check)
 
 
 ACTION = Action(
@@ -122,10 +106,7 @@ ACTION = Action(
     target_kind="postgres",
     params=Params,
     destructive=True,
-    permissions=(
-        "grant pg_signal_backend to the executor's role",
-        "grant pg_read_all_stats to the executor's role",
-    ),
+    permissions=tuple(SqlGrant(role) for role in _GRANTS),
     plan=plan,
     run=run,
     verify=verify,

@@ -28,7 +28,8 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from engine.actions import Action, Check, Environment, Plan, Result
+from engine.actions import Action, Check, Environment, Plan, RefusedError, Result
+from engine.actions._kubernetes import ObjectRef
 from engine.core.messages import (
     Command,
     Outcome,
@@ -181,9 +182,9 @@ class Executor:
             return "wrong_target_kind", f"{command.action} acts on {action.target_kind}, not {command.target.kind}"
         if not self._env.allows(command.target):
             return "target_not_allowed", f"{command.target.key()} is not on the executor's allow-list"
-        namespace = command.params.get("namespace")
-        if namespace is not None and namespace not in self._settings.namespaces:
-            return "namespace_not_allowed", f"{namespace!r} is not in executor.namespaces"
+        for namespace in _namespaces(command):
+            if namespace not in self._settings.namespaces:
+                return "namespace_not_allowed", f"{namespace!r} is not in executor.namespaces"
         try:
             action.decode_params(command.params)
         except msgspec.ValidationError as error:
@@ -227,9 +228,12 @@ class Executor:
     async def _work(self, command: Command, lease: Lease) -> Outcome:
         started_ms = self._clock.now_ms()
         action = self._actions[command.action]
-        params = action.decode_params(command.params)
+        params, env = action.decode_params(command.params), self._env_of(command)
         try:
-            plan = await action.plan(self._env, command.target, params)
+            plan = await action.plan(env, command.target, params)
+            undo = action.undo(params, plan) if action.undo is not None else None
+        except RefusedError as error:
+            return self._outcome(command, "refused", error.reason, self._refused(error), started_ms)
         except Exception as error:  # whatever an action meets, the command gets an outcome
             return self._outcome(command, "failed", "plan_failed", {"error": self._words(error)}, started_ms)
         paused = await self._db.run(lambda conn: self._begin(conn, command, lease.token, plan))
@@ -240,10 +244,12 @@ class Executor:
             return self._outcome(command, "succeeded", "nothing_to_do", planned, started_ms)
         lease.check()
         try:
-            result = await action.run(self._env, command.target, params, plan)
+            result = await action.run(env, command.target, params, plan)
+        except RefusedError as error:
+            return self._outcome(command, "refused", error.reason, planned | self._refused(error), started_ms)
         except Exception as error:  # as above; it may have happened or not
             result = Result("unknown", "run_error", {"error": self._words(error)})
-        detail = {**planned, "result": result.detail}
+        detail = {**planned, "result": result.detail} | ({"undo": msgspec.to_builtins(undo)} if undo else {})
         if result.status == "failed":
             return self._outcome(command, "failed", result.reason, detail, started_ms)
         check = await self._check(command, plan)
@@ -289,7 +295,8 @@ class Executor:
         if action is None or not self._env.allows(command.target):
             return Check("unknown", "the action or its target is no longer configured")
         try:
-            return await action.verify(self._env, command.target, action.decode_params(command.params), plan)
+            params = action.decode_params(command.params)
+            return await action.verify(self._env_of(command), command.target, params, plan)
         except Exception as error:  # a check that breaks tells nothing, and that is an answer
             return Check("unknown", f"the check failed: {self._words(error)}")
 
@@ -346,11 +353,24 @@ class Executor:
             data={"action": command.action, "target": command.target.key(), **data},
         )
 
+    def _env_of(self, command: Command) -> Environment:
+        return replace(self._env, command=command.id)
+
+    def _refused(self, error: RefusedError) -> dict[str, Any]:
+        return {"message": self._env.redact(error.message)}
+
     async def _is_paused(self) -> bool:
         return await self._db.run(control.is_paused)
 
     def _words(self, error: Exception) -> str:
         return self._env.redact(f"{type(error).__name__}: {error}")
+
+
+def _namespaces(command: Command) -> list[object]:
+    """The Kubernetes namespaces that a command names: in its target, in its parameters."""
+    ref = ObjectRef.parse(command.target.name) if command.target.kind == "kubernetes" else None
+    named = [command.params["namespace"]] if command.params.get("namespace") is not None else []
+    return [*named, *([ref.namespace] if ref else [])]
 
 
 def _look_at_known(known: Claim, command: Command) -> _Admission:

@@ -15,7 +15,9 @@ import structlog
 from msgspec import structs
 
 from connectors import discover
-from engine.actions import Environment, HttpHost, load_actions
+from engine.actions import Environment, HttpHost, RefusedError, load_actions
+from engine.actions._kubernetes import KubernetesApi, NoAnswerError
+from engine.actions._needs import in_namespace, needs_of
 from engine.console.server import Console
 from engine.core.messages import Command, SignedCommand, decode_outcome, decode_transition, encode
 from engine.core.sources import SourceTiming
@@ -29,6 +31,7 @@ from engine.edge.health import CheckResult
 from engine.edge.http_access import open_client
 from engine.edge.investigate import Investigator
 from engine.edge.keys import signing_key, trusted_keys
+from engine.edge.kubernetes import lacking, open_kubernetes
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
@@ -198,6 +201,8 @@ async def start_executor(node: Node) -> None:
         http=client,
         connect=partial(asyncpg.connect, timeout=10, command_timeout=30),
         sleep=node.clock.sleep,
+        kubernetes=await _kubernetes(node),
+        postgres_settings=frozenset(settings.executor.postgres_settings),
     )
     rules = policy(settings.responder)
 
@@ -272,6 +277,24 @@ def policy(settings: Any) -> Policy:
         storm_window_ms=int(settings.storm_window_s * 1000),
         approval_expiry_ms=int(settings.approval_expiry_s * 1000),
     )
+
+
+async def _kubernetes(node: Node) -> KubernetesApi | None:
+    """The cluster's client, where the executor may change any namespace of one; what its account lacks is said."""
+    executor = node.settings.executor
+    if not executor.namespaces:
+        return None
+    cluster = executor.kubernetes
+    api = await node.stack.enter_async_context(open_kubernetes(cluster.kubeconfig, cluster.context, cluster.timeout_s))
+    needs = needs_of(node.loaded.runbooks, load_actions())
+    allowed = [need for need in needs if need.action in executor.allow_actions]
+    try:
+        for namespace in executor.namespaces:
+            for permission in await lacking(api, in_namespace(allowed, namespace), namespace):
+                log.warning("executor.permission_missing", permission=permission)
+    except (NoAnswerError, RefusedError) as error:
+        log.warning("executor.permissions_unknown", reason=str(error))
+    return api
 
 
 def _hosts(configured: Any) -> dict[str, HttpHost]:

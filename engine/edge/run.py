@@ -19,6 +19,7 @@ from engine.edge.broker import BrokerError
 from engine.edge.database import DatabaseError
 from engine.edge.embedded_postgres import EmbeddedPostgresError
 from engine.edge.keys import KeyFileError
+from engine.edge.kubernetes import KubernetesConfigError
 from engine.edge.migrate import MigrationError
 from engine.edge.node import NodeError, running
 from engine.edge.reloading import Reloader
@@ -68,6 +69,7 @@ async def _run(settings: Settings, roles: frozenset[RoleName]) -> int:
         EmbeddedPostgresError,
         KafkaError,
         KeyFileError,
+        KubernetesConfigError,
         MigrationError,
         NodeError,
     ) as error:

@@ -207,13 +207,27 @@ class ResponderSettings(Section):
     )
 
 
+class Kubernetes(Section):
+    """The cluster whose `executor.namespaces` may be changed."""
+
+    kubeconfig: Path | None = Field(
+        default=None, description="Kubeconfig file; empty: the service account of the pod that this process runs in."
+    )
+    context: str = Field(default="", description="Context of the file; empty: its current one.")
+    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
+
+
 class ExecutorSettings(Section):
     """What may be done, to what, with which credentials. Only this role needs them."""
 
     allow_actions: list[str] = Field(default=[], description="Actions that may run; empty: none.")
     hosts: dict[str, Host] = Field(default={}, description="HTTP services that may be changed, by name.")
     databases: dict[str, PostgresUrl] = Field(default={}, description="Databases that may be changed, by name.")
+    postgres_settings: list[str] = Field(
+        default=[], description="Server settings that `postgres.alter_system` may change; empty: none."
+    )
     namespaces: list[str] = Field(default=[], description="Kubernetes namespaces that may be changed; empty: none.")
+    kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
     lease_s: PositiveSeconds = Field(
         default=60, description="A claimed command without outcome by then is inconclusive."
     )

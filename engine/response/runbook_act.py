@@ -39,9 +39,12 @@ def read_act(reader: Reader, path: Path, item: object, *, ask: bool) -> Act:
         question = reader.text((*path, "question"), data.get("question"), "`question`")
         if "mode" in data:
             reader.refuse((*path, "mode"), "`ask` always asks a person; it has no `mode`", key=True)
+    target = reader.text((*path, "target"), data.get("target"), "`target`")
+    if declared is not None and declared.object_kinds:
+        _check_object(reader, (*path, "target"), target, declared)
     return Act(
         action=action,
-        target=reader.text((*path, "target"), data.get("target"), "`target`"),
+        target=target,
         params=_params(reader, (*path, "params"), data.get("params", {}), declared),
         subject=subject,
         mode="approve" if ask else _mode(reader, (*path, "mode"), data.get("mode", "auto")),
@@ -50,6 +53,16 @@ def read_act(reader: Reader, path: Path, item: object, *, ask: bool) -> Act:
         on_empty=_optional(reader, path, data, "on_empty"),
         on_failure=_optional(reader, path, data, "on_failure"),
     )
+
+
+def _check_object(reader: Reader, path: Path, target: Text, declared: ActionDeclaration) -> None:
+    """A target is `NAMESPACE/KIND/NAME`, as far as it can be seen before it is filled in."""
+    parts = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "{", target.text, flags=re.DOTALL).split("/")
+    if not target.is_literal and len(parts) < 3:
+        return
+    if len(parts) != 3 or ("{" not in parts[1] and parts[1] not in declared.object_kinds):
+        kinds = " or ".join(declared.object_kinds)
+        reader.refuse(path, f"a target of {declared.name} is NAMESPACE/KIND/NAME of kind {kinds}: {target.text!r}")
 
 
 def _expiry(reader: Reader, path: Path, item: object) -> int:
@@ -113,7 +126,10 @@ def _check_quoted(reader: Reader, path: Path, text: Text) -> None:
 def _check_params(
     reader: Reader, path: Path, item: Mapping[str, object], tree: Mapping[str, ParamTree], declared: ActionDeclaration
 ) -> None:
-    fields = {field.encode_name: field for field in msgspec.structs.fields(declared.params)}
+    fields, before = (
+        {field.encode_name: field for field in msgspec.structs.fields(declared.params)},
+        len(reader.problems),
+    )
     for key in item:
         if key not in fields:
             known = ", ".join(fields)
@@ -127,6 +143,11 @@ def _check_params(
                 msgspec.convert(item[name], field.type)
             except msgspec.ValidationError as error:
                 reader.refuse((*path, name), f"{name}: {error}")
+    if len(reader.problems) == before and is_literal(tree):
+        try:
+            msgspec.convert(item, declared.params)
+        except msgspec.ValidationError as error:  # each is good by itself: they do not go together
+            reader.refuse(path, f"{declared.name}: {error}")
 
 
 def is_literal(tree: ParamTree) -> bool:

@@ -33,6 +33,10 @@ class ActionDeclaration(Protocol):
         """The kind of its targets, e.g. `http`."""
 
     @property
+    def object_kinds(self) -> tuple[str, ...]:
+        """The kinds of a target `NAMESPACE/KIND/NAME`; none where targets are plain names."""
+
+    @property
     def params(self) -> type[Struct]:
         """The type of its parameters."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -15,12 +17,28 @@ from aiohttp import web
 from engine.actions import Action, Environment, HttpHost, Plan, load_actions
 from engine.core.masking import MASK
 from engine.core.messages import Target
+from engine.edge.kubernetes import open_kubernetes
+from tests.cluster import Cluster, manifest
+from tests.waiting import until
 
 ACTIONS = load_actions()
 
 GOOD: dict[str, dict[str, Any]] = {
     "http.request": {"method": "POST", "path": "/change", "json": {"a": 1}, "check": {"path": "/", "expect": "true"}},
     "postgres.terminate_idle": {"idle_minutes": 0.000001, "roles": ["contract_app"]},
+    "postgres.cancel_long_queries": {"older_than_s": 0.000001, "roles": ["contract_app"]},
+    "postgres.analyze": {"tables": ["public.contract_orders"]},
+    "postgres.vacuum": {"tables": ["public.contract_orders"]},
+    "postgres.create_index_concurrently": {"table": "public.contract_orders", "columns": ["customer"]},
+    "postgres.alter_system": {"setting": "log_lock_waits", "value": True},
+    "kubernetes.autoscale": {"workload": "deployment/app", "max_replicas": 5, "cpu_percent": 70, "within_s": 0},
+    "kubernetes.delete_pod": {"within_s": 0},
+    "kubernetes.expand_pvc": {"by_percent": 50, "ceiling": "10Gi", "within_s": 0},
+    "kubernetes.rollout_restart": {"within_s": 0},
+    "kubernetes.rollout_undo": {"within_s": 0},
+    "kubernetes.scale": {"by": 1, "ceiling": 5, "within_s": 0},
+    "kubernetes.set_env": {"env": {"LEVEL": "secret-token"}, "within_s": 0},
+    "kubernetes.set_resources": {"limits": {"memory": "1Gi"}, "within_s": 0},
 }
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("http.request", {"method": "POST"}, "path"),
@@ -43,14 +61,107 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("postgres.terminate_idle", {"idle_minutes": "10; drop table x", "roles": ["a"]}, "idle_minutes"),
     ("postgres.terminate_idle", {"idle_minutes": 10, "roles": ["a"], "max_count": 0}, "max_count"),
     ("postgres.terminate_idle", {"idle_minutes": 10, "roles": ["a"], "where": "true"}, "where"),
+    ("postgres.cancel_long_queries", {"older_than_s": 10}, "roles"),
+    ("postgres.cancel_long_queries", {"older_than_s": 10, "roles": []}, "roles"),
+    ("postgres.cancel_long_queries", {"older_than_s": 10, "roles": ["a"], "applications": []}, "applications"),
+    ("postgres.cancel_long_queries", {"older_than_s": 0, "roles": ["a"]}, "older_than_s"),
+    ("postgres.cancel_long_queries", {"older_than_s": 10, "roles": ["a"], "max_count": 0}, "max_count"),
+    ("postgres.analyze", {"tables": []}, "tables"),
+    ("postgres.analyze", {"tables": ["orders"]}, "tables"),
+    ("postgres.analyze", {"tables": ["public.orders"], "timeout_s": 0}, "timeout_s"),
+    ("postgres.vacuum", {"tables": ["public.orders"], "full": True}, "full"),
+    ("postgres.vacuum", {"tables": ["public.orders"], "analyze": "yes"}, "analyze"),
+    ("postgres.vacuum", {"tables": ["public.orders"], "lock_timeout_s": 3600}, "lock_timeout_s"),
+    ("postgres.create_index_concurrently", {"table": "orders", "columns": ["a"]}, "table"),
+    ("postgres.create_index_concurrently", {"table": "public.orders", "columns": []}, "columns"),
+    ("postgres.create_index_concurrently", {"table": "a.b", "columns": ["a"], "method": "x"}, "method"),
+    ("postgres.create_index_concurrently", {"table": "a.b", "columns": ["a"], "name": "x"}, "name"),
+    ("postgres.alter_system", {"value": 1}, "setting"),
+    ("postgres.alter_system", {"setting": "work_mem = 1; --", "value": 1}, "setting"),
+    ("postgres.alter_system", {"setting": "work_mem", "value": []}, "value"),
+    ("kubernetes.autoscale", {}, "give min_replicas"),
+    ("kubernetes.autoscale", {"max_replicas": 0}, "max_replicas"),
+    ("kubernetes.autoscale", {"max_replicas": 2, "workload": "daemonset/app"}, "workload"),
+    ("kubernetes.autoscale", {"max_replicas": 2, "workload": "deployment/../app"}, "workload"),
+    ("kubernetes.delete_pod", {"force": True}, "force"),
+    ("kubernetes.delete_pod", {"grace_s": 0}, "grace_s"),
+    ("kubernetes.expand_pvc", {"size": "2Gi"}, "ceiling"),
+    ("kubernetes.expand_pvc", {"ceiling": "2Gi"}, "size or by_percent"),
+    ("kubernetes.expand_pvc", {"ceiling": "2Gi", "size": "1Gi", "by_percent": 10}, "size or by_percent"),
+    ("kubernetes.expand_pvc", {"ceiling": "2Gi", "size": "2049Mi"}, "above ceiling"),
+    ("kubernetes.rollout_restart", {"within_s": 3600}, "within_s"),
+    ("kubernetes.rollout_restart", {"replicas": 0}, "replicas"),
+    ("kubernetes.rollout_undo", {"revision": 0}, "revision"),
+    ("kubernetes.scale", {"by": 1}, "ceiling"),
+    ("kubernetes.scale", {"ceiling": 5}, "replicas or by"),
+    ("kubernetes.scale", {"ceiling": 5, "by": 0}, "replicas or by"),
+    ("kubernetes.scale", {"ceiling": 5, "by": 1, "replicas": 3}, "replicas or by"),
+    ("kubernetes.scale", {"ceiling": 5, "replicas": 0}, "replicas"),
+    ("kubernetes.scale", {"ceiling": 5, "replicas": 6}, "ceiling 5"),
+    ("kubernetes.scale", {"ceiling": 5, "floor": 6, "by": 1}, "floor 6"),
+    ("kubernetes.scale", {"ceiling": 5, "floor": 0, "by": 1}, "floor"),
+    ("kubernetes.set_env", {"env": {}}, "env"),
+    ("kubernetes.set_env", {"env": {"1A": "x"}}, "env"),
+    ("kubernetes.set_env", {"env": {"A": 1}}, "env"),
+    ("kubernetes.set_resources", {}, "requests or limits"),
+    ("kubernetes.set_resources", {"limits": {"memory": "1 GB"}}, "limits"),
+    ("kubernetes.set_resources", {"limits": {"memory": "-1Gi"}}, "limits"),
+    ("kubernetes.set_resources", {"limits": {"disk": "1Gi"}}, "limits"),
 ]
 
 
+ON_REAL_SYSTEMS = [
+    pytest.param(action, id=name, marks=[pytest.mark.real] if action.target_kind == "kubernetes" else [])
+    for name, action in ACTIONS.items()
+]
+
+
+# Analyzed, vacuumed, indexed, and a setting.
+_SEEN = """
+select last_analyze, last_vacuum, relhasindex, current_setting('log_lock_waits')
+from pg_stat_user_tables s join pg_class c on c.oid = s.relid where s.relname = 'contract_orders'
+"""
+
+
 class Systems:
-    """The real systems, and how many changes they saw."""
+    """The real systems, how many changes they saw, and what each action acts on there."""
 
     def __init__(self) -> None:
         self.changes = 0
+        self.cluster: Cluster | None = None
+        self.namespace = ""
+
+    def use(self, cluster: Cluster) -> None:
+        """Act on a Deployment of two pods that runs in its second revision."""
+        self.cluster, self.namespace = cluster, cluster.namespace()
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
+        cluster.create(path, manifest("app", replicas=2))
+        cluster.settled(f"{path}/app")
+        cluster.patch(f"{path}/app", {"spec": {"template": {"metadata": {"annotations": {"change": "1"}}}}})
+        cluster.settled(f"{path}/app")
+        cluster.volume(self.namespace, "data", "1Gi")
+
+    def target(self, action: Action) -> Target:
+        if self.cluster is None:
+            return Target(action.target_kind, "main")
+        things = {
+            "kubernetes.autoscale": "horizontalpodautoscaler/app",
+            "kubernetes.delete_pod": f"pod/{self.cluster.pods(self.namespace)[0]['metadata']['name']}",
+            "kubernetes.expand_pvc": "persistentvolumeclaim/data",
+        }
+        return Target("kubernetes", f"{self.namespace}/{things.get(action.name, 'deployment/app')}")
+
+    def seen(self) -> Any:
+        """What may not change: the requests counted, and the version of every object in the namespace."""
+        if self.cluster is None:
+            return self.changes
+        core, apps, scaling = "api/v1", "apis/apps/v1", "apis/autoscaling/v2"
+        kinds = [(core, "pods"), (core, "persistentvolumeclaims"), (apps, "deployments")]
+        lists = [
+            self.cluster.get(f"/{group}/namespaces/{self.namespace}/{plural}")["items"]
+            for group, plural in [*kinds, (scaling, "horizontalpodautoscalers")]
+        ]
+        return [(one["metadata"]["uid"], one["metadata"]["resourceVersion"]) for found in lists for one in found]
 
     async def handle(self, request: web.Request) -> web.Response:
         self.changes += request.method != "GET"
@@ -63,22 +174,39 @@ def systems() -> Systems:
 
 
 @pytest_asyncio.fixture
-async def environment(systems: Systems, postgres_url: str) -> AsyncIterator[Environment]:
+async def environment(
+    systems: Systems, postgres_url: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Environment]:
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", systems.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     admin = await asyncpg.connect(postgres_url)
-    await admin.execute("drop role if exists contract_app")
-    await admin.execute("create role contract_app login")
-    idle = await asyncpg.connect(postgres_url.replace("postgres@", "contract_app@"))
+    await admin.execute("drop table if exists contract_orders; drop role if exists contract_app")
+    await admin.execute("create table contract_orders (customer int); create role contract_app login")
+    idle, busy = [await asyncpg.connect(postgres_url.replace("postgres@", "contract_app@")) for _ in range(2)]
+    at_work = asyncio.ensure_future(busy.execute("select pg_sleep(60)"))
+    await until(lambda: admin.fetchval("select 1 from pg_stat_activity where query = 'select pg_sleep(60)'"))
     async with httpx.AsyncClient() as client:
         host = HttpHost(f"http://127.0.0.1:{runner.addresses[0][1]}", "secret-token")
-        yield Environment({"main": host}, {"main": postgres_url}, client, asyncpg.connect, _no_wait)
+        made = Environment({"main": host}, {"main": postgres_url}, client, asyncpg.connect, _no_wait)
+        made = replace(made, postgres_settings=frozenset({"log_lock_waits"}))
+        if request.node.callspec.params["action"].target_kind != "kubernetes":
+            yield made
+        else:
+            cluster: Cluster = request.getfixturevalue("cluster")
+            systems.use(cluster)
+            async with open_kubernetes(cluster.kubeconfig(), "", 10.0) as api:
+                yield replace(made, kubernetes=api, command="contract")
     assert await idle.fetchval("select 1") == 1, "the plan has ended a connection"
+    assert not at_work.done(), "the plan has cancelled a query"
+    assert await admin.fetchrow(_SEEN) == (None, None, False, "off"), "the plan has changed the database"
+    at_work.cancel()
+    await asyncio.gather(at_work, return_exceptions=True)
     await idle.close()
-    await admin.execute("drop role contract_app")
+    await busy.close()
+    await admin.execute("drop table contract_orders; drop role contract_app")
     await admin.close()
     await runner.cleanup()
 
@@ -97,7 +225,7 @@ def test_an_action_declares_everything(action: Action) -> None:
     assert action.summary.endswith(".")
     assert action.target_kind
     assert action.permissions
-    assert all(permission.strip() for permission in action.permissions)
+    assert all(str(permission) for permission in action.permissions)
     assert isinstance(action.destructive, bool)
     assert action.params.__doc__
     for function in (action.plan, action.run, action.verify):
@@ -124,28 +252,27 @@ def test_bad_parameters_are_refused_and_named(name: str, params: dict[str, Any],
         ACTIONS[name].decode_params(params)
 
 
-@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+@pytest.mark.parametrize("action", ON_REAL_SYSTEMS)
 async def test_a_plan_is_data_and_changes_nothing(action: Action, environment: Environment, systems: Systems) -> None:
-    params = action.decode_params(GOOD[action.name])
-    target = Target(action.target_kind, "main")
+    params, target, before = action.decode_params(GOOD[action.name]), systems.target(action), systems.seen()
     for _ in range(2):
         plan = await action.plan(environment, target, params)
         assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
         assert plan.changes, "the plan sees the target"
         assert "secret-token" not in str(plan)
-    assert systems.changes == 0
+    assert systems.seen() == before
 
 
-@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+@pytest.mark.parametrize("action", ON_REAL_SYSTEMS)
 async def test_a_check_is_an_answer_and_changes_nothing(
     action: Action, environment: Environment, systems: Systems
 ) -> None:
-    target, params = Target(action.target_kind, "main"), action.decode_params(GOOD[action.name])
+    target, params, before = systems.target(action), action.decode_params(GOOD[action.name]), systems.seen()
     plan = await action.plan(environment, target, params)
     check = await action.verify(environment, target, params, plan)
     assert check.state in ("yes", "no")
     assert check.why
-    assert systems.changes == 0
+    assert systems.seen() == before
 
 
 def test_an_environment_shows_no_secrets() -> None:

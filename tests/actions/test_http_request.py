@@ -38,6 +38,8 @@ def test_a_path_below_the_host_is_taken(path: str) -> None:
         "/a%2f..%2fx",
         "/a\\..\\x",
         "/a%5c..%5cx",
+        "/.",
+        "/a/%2e/x",
         "/a\r\nHost: other",
         "/a%0d%0aX: y",
         "/a%00",

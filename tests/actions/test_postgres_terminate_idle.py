@@ -11,7 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from engine.actions import Environment, Plan, load_actions
+from engine.actions import Environment, Plan, RefusedError, load_actions
+from engine.actions._permissions import sql_grants
 from engine.core.messages import Target
 from engine.edge.database import url_of
 
@@ -163,21 +164,49 @@ async def test_each_backend_is_looked_at_again_before_it_ends(server: Server, en
     assert await server.alive(busy.get_server_pid(), pid) == [True, True]
 
 
-async def test_a_role_that_may_not_signal_fails_and_says_so(server: Server, env: Environment) -> None:
+async def test_what_sentinel_permissions_prints_is_enough(server: Server, env: Environment) -> None:
+    pid = (await server.connect("app")).get_server_pid()
+    for statement in sql_grants(ACTION.permissions, "weak"):
+        await server.admin.execute(statement)
+    weak = Target("postgres", "weak")
+    plan = await ACTION.plan(env, weak, params())
+    assert (await ACTION.run(env, weak, params(), plan)).status == "done"
+    assert (await ACTION.verify(env, weak, params(), plan)).state == "yes"
+    assert await server.alive(pid) == [False]
+
+
+async def test_a_role_that_may_not_signal_is_told_so_and_at_the_moment_of_acting_too(
+    server: Server, env: Environment
+) -> None:
     await server.connect("app")
+    weak = Target("postgres", "weak")
     await server.admin.execute("grant pg_read_all_stats to weak")
-    plan = await ACTION.plan(env, Target("postgres", "weak"), params())
-    assert plan.changes
-    result = await ACTION.run(env, Target("postgres", "weak"), params(), plan)
-    assert (result.status, result.reason, result.detail["terminated"]) == ("failed", "permission", 0)
+    with pytest.raises(RefusedError, match="grant pg_signal_backend to 'weak'"):
+        await ACTION.plan(env, weak, params())
+    await server.admin.execute("grant pg_signal_backend to weak")
+    plan = await ACTION.plan(env, weak, params())
+    await server.admin.execute("revoke pg_signal_backend from weak")
+    result = await ACTION.run(env, weak, params(), plan)
+    assert (result.status, result.reason, result.detail["terminated"]) == ("failed", "forbidden", 0)
 
 
 async def test_a_role_that_may_not_see_does_not_report_that_all_is_well(server: Server, env: Environment) -> None:
     await server.connect("app")
-    with pytest.raises(PermissionError, match="pg_read_all_stats"):
+    with pytest.raises(RefusedError, match="pg_signal_backend") as caught:
         await ACTION.plan(env, Target("postgres", "weak"), params())
+    assert caught.value.reason == "forbidden"
     check = await ACTION.verify(env, Target("postgres", "weak"), params(), Plan("", []))
     assert (check.state, "pg_read_all_stats" in check.why) == ("unknown", True)
+
+
+async def test_another_server_under_the_same_address_is_refused(server: Server, env: Environment) -> None:
+    conn = await server.connect("app")
+    plan = await ACTION.plan(env, TARGET, params())
+    changes = [{**change, "server": {**change["server"], "timeline": 2}} for change in plan.changes]
+    with pytest.raises(RefusedError) as caught:
+        await ACTION.run(env, TARGET, params(), Plan("", changes))
+    assert caught.value.reason == "server_changed"
+    assert await server.alive(conn.get_server_pid()) == [True]
 
 
 async def test_a_database_that_is_away_is_unknown_and_not_healthy(env: Environment) -> None:

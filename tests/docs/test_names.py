@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, get_args, get_origin
 
+import msgspec
 import pytest
 from pydantic import BaseModel
 
@@ -124,12 +125,19 @@ def test_the_executors_reasons_are_the_programs() -> None:
     assert [reason for reason in reasons if f'"{reason}"' not in SOURCE] == []
 
 
-def test_the_table_of_actions_has_every_action_and_its_parameters() -> None:
-    shown = {codes(row[0])[0]: set(codes(row[2])) for row in table("docs/runbooks.md", "Actions")}
+def test_the_table_of_actions_has_every_action_its_parameters_and_their_defaults() -> None:
+    rows = {codes(row[0])[0]: row[2] for row in table("docs/actions.md", "All actions")}
+    assert set(rows) == set(load_actions())
     for name, action in load_actions().items():
-        fields = set(action.params.__struct_fields__)
-        assert fields <= shown[name], name
-    assert set(shown) == set(load_actions())
+        fields = {field.encode_name: field for field in msgspec.structs.fields(action.params)}
+        assert set(fields) <= set(codes(rows[name])), name
+        for parameter, number in re.findall(r"`(\w+)` \((\d+)\)", rows[name]):
+            assert fields[parameter].default == int(number), f"{name}: {parameter}"
+
+
+def test_every_refusal_of_an_action_is_told_and_every_one_told_of_is_the_programs() -> None:
+    shown = {code for row in table("docs/actions.md", "Refusals") for code in codes(row[0])}
+    assert shown == set(re.findall(r"\bRefusedError\(\s*\"(\w+)\"", SOURCE))
 
 
 def test_the_drop_reasons_of_the_connectors_are_told() -> None:

@@ -80,6 +80,24 @@ def problems(text: str, actions: Actions) -> list[str]:
             "7:75: error: method: Invalid enum value 'BREW'",
         ),
         (
+            "      - {name: a, act: {action: kubernetes.scale, target: a/deployment/b, params: {ceiling: 5}}}\n"
+            + VERIFIED,
+            "kubernetes.scale: give either replicas or by",
+        ),
+        (
+            "      - {name: a, act: {action: kubernetes.scale, target: a/daemonset/b, params: {by: 1, ceiling: 5}}}\n"
+            + VERIFIED,
+            "7:59: error: a target of kubernetes.scale is NAMESPACE/KIND/NAME of kind deployment or statefulset",
+        ),
+        (
+            "      - {name: a, act: {action: kubernetes.delete_pod, target: 'a/b/pod/{{ labels.pod }}'}}\n" + VERIFIED,
+            "a target of kubernetes.delete_pod is NAMESPACE/KIND/NAME of kind pod",
+        ),
+        (
+            "      - {name: a, act: {action: kubernetes.delete_pod, target: just-a-name}}\n" + VERIFIED,
+            "a target of kubernetes.delete_pod is NAMESPACE/KIND/NAME of kind pod",
+        ),
+        (
             "      - {name: a, act: {action: http.request, target: t, params: {method: GET, path: '/{{ alert }}'}}}\n"
             + VERIFIED,
             "what is filled into `path` has to be quoted",
@@ -104,6 +122,15 @@ def problems(text: str, actions: Actions) -> list[str]:
 def test_a_bad_step_is_named_with_its_place(steps: str, problem: str, actions: Actions) -> None:
     found = problems(HEAD + steps, actions)
     assert any(problem in one for one in found), found
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["a/pod/b", "'{{ labels.namespace }}/pod/{{ labels.pod }}'", "'a/{{ labels.kind }}/b'", "'{{ labels.pod }}'"],
+)
+def test_a_target_on_a_cluster_may_be_filled_in(target: str, actions: Actions) -> None:
+    step = f"      - {{name: a, act: {{action: kubernetes.delete_pod, target: {target}}}}}\n"
+    assert load_runbooks(HEAD + step + VERIFIED, "book.yml", actions=actions)[1] == []
 
 
 @pytest.mark.parametrize(

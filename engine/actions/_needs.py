@@ -1,0 +1,42 @@
+"""What the steps of runbooks need, of what their actions declare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from engine.actions import Action, Permission
+from engine.actions._permissions import needed_for
+from engine.response.runbook import Runbook
+from engine.response.steps import Act
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one step needs; `target` as the runbook writes it, templates and all."""
+
+    runbook: str
+    step: str
+    action: str
+    target: str
+    permissions: tuple[Permission, ...]
+
+
+def needs_of(runbooks: Iterable[Runbook], actions: Mapping[str, Action]) -> Iterator[Need]:
+    """The needs of every step that acts, in order."""
+    for runbook in runbooks:
+        for step in runbook.steps:
+            if isinstance(step.body, Act):
+                act = step.body
+                needed = needed_for(actions[act.action].permissions, act.target.text)
+                yield Need(runbook.name, step.name, act.action, act.target.text, tuple(needed))
+
+
+def in_namespace(needs: Iterable[Need], namespace: str) -> list[Permission]:
+    """What is needed in a namespace: a target that names another one, and no template, needs nothing there."""
+    out: list[Permission] = []
+    for need in needs:
+        named = need.target.partition("/")[0]
+        if named == namespace or "{" in named:
+            out += need.permissions
+    return out

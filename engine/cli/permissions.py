@@ -1,0 +1,126 @@
+"""`sentinel permissions`: what the executor must be allowed for the loaded runbooks, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote, urlsplit
+
+import typer
+import yaml
+
+from engine.cli.common import Config, Set, settings
+from engine.cli.output import NO, Stop, complain, say, say_table, show_problem, table
+from engine.edge.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.actions import Permission
+    from engine.actions._needs import Need
+    from engine.response.runbook import Runbook
+
+_ROLE_NAME = "aureus-sentinel-executor"
+
+
+class Format(StrEnum):
+    """How permissions are printed."""
+
+    text = "text"
+    yaml = "yaml"
+    sql = "sql"
+
+
+Paths = Annotated[
+    list[Path] | None, typer.Argument(metavar="PATHS", help="Files and folders of runbooks; default rules.paths.")
+]
+Namespaces = Annotated[
+    list[str] | None,
+    typer.Option("--namespace", "-n", metavar="NAME", help="Repeatable; default executor.namespaces."),
+]
+Account = Annotated[str, typer.Option(metavar="NAMESPACE/NAME", help="The service account that the executor runs as.")]
+Role = Annotated[
+    str, typer.Option(metavar="NAME", help="The executor's PostgreSQL role where executor.databases names none.")
+]
+
+
+def permissions(
+    paths: Paths = None,
+    format_: Annotated[
+        Format, typer.Option("--format", help="`yaml`: RBAC for kubectl apply; `sql`: grants.")
+    ] = Format.text,
+    namespace: Namespaces = None,
+    account: Account = "aureus-sentinel/executor",
+    role: Role = "sentinel",
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Print what the executor's accounts need for the actions of the runbooks, and nothing more."""
+    current = settings(config, set_).settings
+    needs = _needs(_runbooks(paths or current.rules.paths))
+    if format_ is Format.yaml:
+        _say_rbac(needs, namespace or current.executor.namespaces, account)
+    elif format_ is Format.sql:
+        for line in _grants(needs, current, role):
+            say(line)
+    else:
+        shown = table("RUNBOOK", "STEP", "ACTION", "NEEDS")
+        for need in needs:
+            for one in need.permissions:
+                shown.add_row(need.runbook, need.step, need.action, str(one))
+        say_table(shown)
+
+
+def _runbooks(paths: Iterable[Path]) -> list[Runbook]:
+    from engine.loading import load  # brings the rule languages, which other commands start faster without
+
+    loaded = load(paths)
+    if loaded.errors:
+        for problem in loaded.errors:
+            complain(show_problem(problem))
+        raise Stop("the runbooks cannot be used", NO)
+    return loaded.runbooks
+
+
+def _needs(runbooks: Iterable[Runbook]) -> list[Need]:
+    from engine.actions import load_actions
+    from engine.actions._needs import needs_of
+
+    return list(needs_of(runbooks, load_actions()))
+
+
+def _say_rbac(needs: list[Need], namespaces: list[str], account: str) -> None:
+    from engine.actions._needs import in_namespace
+    from engine.actions._permissions import merged_rules, rbac_manifests
+
+    place, _, name = account.partition("/")
+    if not place or not name:
+        raise Stop(f"--account is NAMESPACE/NAME, not {account!r}")
+    on_clusters = [need for need in needs if merged_rules(need.permissions)]
+    if on_clusters and not namespaces:
+        raise Stop("which namespaces? Set executor.namespaces or give --namespace")
+    manifests = [
+        one
+        for namespace in sorted(set(namespaces))
+        for one in rbac_manifests(in_namespace(on_clusters, namespace), namespace, (place, name), _ROLE_NAME)
+    ]
+    say(
+        yaml.safe_dump_all(manifests, sort_keys=False).rstrip()
+        if manifests
+        else "# no runbook changes these namespaces"
+    )
+
+
+def _grants(needs: list[Need], current: Settings, role: str) -> Iterator[str]:
+    """The statements, for each database that a runbook names."""
+    from engine.actions._permissions import sql_grants
+
+    by_target: dict[str, list[Permission]] = {}
+    for need in needs:
+        by_target.setdefault(need.target, []).extend(need.permissions)
+    for target, found in sorted(by_target.items()):
+        user = urlsplit(current.executor.databases.get(target, "")).username
+        statements = sql_grants(found, unquote(user) if user else role)
+        if statements:
+            yield f"-- database {target}"
+            yield from statements

@@ -1,0 +1,125 @@
+"""`sentinel permissions` prints what the runbooks' actions need: as a table, as RBAC manifests, as SQL grants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+RUNBOOKS = """\
+runbooks:
+  - name: HighCPUUsage
+    match: ['alertname="HighCPUUsage"']
+    priority: P2
+    escalation: [{to: on-call}]
+    summary: busy
+    steps:
+      - name: scale
+        act:
+          action: kubernetes.scale
+          target: aureus/deployment/{{ labels.service }}
+          params: {by: 1, ceiling: 5}
+      - name: better
+        verify: {}
+      - name: restart
+        ask:
+          question: restart?
+          action: kubernetes.rollout_restart
+          target: aureus/deployment/{{ labels.service }}
+      - name: best
+        verify: {}
+  - name: DatabaseFailure
+    match: ['alertname="DatabaseFailure"']
+    priority: P1
+    escalation: [{to: on-call}]
+    summary: full
+    steps:
+      - name: idle
+        act:
+          action: postgres.terminate_idle
+          target: main
+          params: {idle_minutes: 10, roles: [app]}
+      - name: freed
+        verify: {}
+"""
+RULES = [
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "update"]},
+    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list"]},
+]
+
+
+@pytest.fixture(autouse=True)
+def runbooks(tmp_path: Path) -> None:
+    (tmp_path / "rules" / "runbooks").mkdir(parents=True)
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(RUNBOOKS)
+
+
+def test_each_step_is_listed_with_what_it_needs(sentinel):
+    ran = sentinel("permissions")
+    assert (ran.code, ran.err) == (0, "")
+    assert [line.split() for line in ran.out.splitlines()] == [
+        ["RUNBOOK", "STEP", "ACTION", "NEEDS"],
+        ["HighCPUUsage", "scale", "kubernetes.scale", *["get,", "update", "on", "deployments.apps"]],
+        ["HighCPUUsage", "scale", "kubernetes.scale", *["list", "on", "horizontalpodautoscalers.autoscaling"]],
+        ["HighCPUUsage", "restart", "kubernetes.rollout_restart", *["get,", "update", "on", "deployments.apps"]],
+        ["DatabaseFailure", "idle", "postgres.terminate_idle", *["member", "of", "pg_signal_backend"]],
+        ["DatabaseFailure", "idle", "postgres.terminate_idle", *["member", "of", "pg_read_all_stats"]],
+    ]
+
+
+def test_rbac_is_a_role_and_its_binding_in_each_namespace_that_a_target_may_name(sentinel, tmp_path):
+    ran = sentinel("permissions", "--format", "yaml", "-n", "aureus", "-n", "shop", "--account", "ops/robot")
+    made = list(yaml.safe_load_all(ran.out))
+    assert [(one["kind"], one["metadata"]["namespace"]) for one in made] == [
+        ("Role", "aureus"),
+        ("RoleBinding", "aureus"),
+    ]
+    assert made[0]["rules"] == RULES
+    assert made[1]["subjects"] == [{"kind": "ServiceAccount", "namespace": "ops", "name": "robot"}]
+    fixed = "aureus/deployment/{{ labels.service }}"
+    wherever = RUNBOOKS.replace(fixed, f'"{fixed.replace("aureus", "{{ labels.namespace }}")}"')
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(wherever)
+    ran = sentinel("permissions", "--format", "yaml", "-n", "aureus", "-n", "shop")
+    assert [one["metadata"]["namespace"] for one in yaml.safe_load_all(ran.out)] == ["aureus", "aureus", "shop", "shop"]
+
+
+def test_namespaces_come_from_the_settings(sentinel):
+    ran = sentinel("permissions", "--format", "yaml", "--set", "executor.namespaces=[aureus]")
+    assert [one["metadata"]["namespace"] for one in yaml.safe_load_all(ran.out)] == ["aureus", "aureus"]
+
+
+def test_without_a_namespace_nothing_can_be_said(sentinel):
+    ran = sentinel("permissions", "--format", "yaml")
+    assert (ran.code, ran.out) == (2, "")
+    assert "executor.namespaces" in ran.err
+
+
+def test_an_account_without_its_namespace_is_refused(sentinel):
+    ran = sentinel("permissions", "--format", "yaml", "-n", "aureus", "--account", "robot")
+    assert (ran.code, "NAMESPACE/NAME" in ran.err) == (2, True)
+
+
+def test_grants_go_to_the_role_that_connects(sentinel):
+    url = 'executor.databases={"main": "postgresql://exec%2Dutor:secret@db/app"}'
+    ran = sentinel("permissions", "--format", "sql", "--set", url)
+    assert ran.out.splitlines() == [
+        "-- database main",
+        'GRANT pg_read_all_stats TO "exec-utor";',
+        'GRANT pg_signal_backend TO "exec-utor";',
+    ]
+    assert 'TO "robot";' in sentinel("permissions", "--format", "sql", "--role", "robot").out
+
+
+def test_runbooks_that_change_no_cluster_need_no_rbac(sentinel, tmp_path):
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(
+        RUNBOOKS[: RUNBOOKS.index("  - name: High")] + RUNBOOKS[RUNBOOKS.index("  - name: Database") :]
+    )
+    assert sentinel("permissions", "--format", "yaml").out == "# no runbook changes these namespaces\n"
+
+
+def test_broken_runbooks_are_shown(sentinel, tmp_path):
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(RUNBOOKS.replace("kubernetes.scale", "kubernetes.grow"))
+    ran = sentinel("permissions")
+    assert ran.code == 1
+    assert "there is no action 'kubernetes.grow'" in ran.err
