@@ -9,13 +9,15 @@ with its pattern, byte for byte. A run that differs anywhere is left to `remote_
     0a b5 01 | labels | 12 10 | 09 <8 bytes float64> | 10 <6 bytes varint>     a series; the value may be left out
 
 Runs end where `core.blocks` ends them, or blocks would depend on how requests are cut: a pattern whose last series does
-not end a run by its checksum fits only where the time changes behind it.
+not end a run by its checksum fits only where the time changes behind it. Where a request ends in the middle of a run,
+the part is recognised by the same bytes, its series stand one by one, and so for the rest at the next one's beginning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -51,7 +53,7 @@ class _Pattern:
 
     `key` are the first of these bytes, up to the first sample, and `next_key` those that came behind the run last.
     `valued` are the places of values in the bytes. `closed`: the last series ends the run, whatever comes behind it.
-    `entries` and `counts` are as in `Samples`.
+    `labels` are the label sets of its series; `entries`, the same or a block, and `counts` are as in `Samples`.
     """
 
     key: bytes
@@ -59,9 +61,21 @@ class _Pattern:
     ends: Rows
     valued: NDArray[np.bool_]
     closed: bool
+    labels: list[bytes]
     entries: list[bytes]
     counts: Rows
     next_key: bytes = b""
+
+    def part(self, first: int, stop: int) -> _Pattern:
+        """Some series of the run, standing one by one."""
+        begin, end = int(self.ends[first - 1]) if first else 0, int(self.ends[stop - 1])
+        valued = self.valued[first:stop]
+        key_size = int(self.ends[first]) - begin - (WITH_VALUE if valued[0] else WITHOUT_VALUE)
+        empty = self.empty[begin:end]
+        closed = self.closed and stop == len(self.ends)
+        labels = self.labels[first:stop]
+        ones = np.ones(len(labels), np.intp)
+        return _Pattern(empty[:key_size], empty, self.ends[first:stop] - begin, valued, closed, labels, labels, ones)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +92,12 @@ class Patterns:
 
     def __init__(self, limit: int = _PATTERN_LIMIT) -> None:
         self._known: RecentCache[bytes, _Pattern] = RecentCache(limit)
+        self._rests: RecentCache[bytes, _Pattern] = RecentCache(limit // 10)  # of runs that the end of a request cut
 
-    def learn(self, wires: Sequence[bytes], sizes: Sequence[int], entries: list[bytes]) -> None:
-        """Keep the pattern of a run: the label bytes of its series, their samples' sizes, and what it stands for.
+    def learn(self, wires: Sequence[bytes], sizes: Sequence[int], labels: list[bytes], block: bytes) -> None:
+        """Keep the pattern of a run: the wire bytes of its series' labels, their samples' sizes, and the label sets.
 
-        `entries` is the run's block, or the label set of each series.
+        `block` is what the run stands as, empty if its series stand one by one.
         """
         parts: list[bytes] = []
         for wire, size in zip(wires, sizes, strict=True):
@@ -92,10 +107,11 @@ class Patterns:
         key = b"".join(parts[:3])
         if len(empty) > _LONGEST_PATTERN_BYTES or not (closed or self._known.get(key) is None):
             return  # what a request cut off must not take the place of the whole run
+        entries = [block] if block else labels
         lengths = [sum(map(len, parts[i : i + 4])) for i in range(0, len(parts), 4)]
         counts = np.full(len(entries), len(wires) // len(entries), np.intp)
         valued = np.array(sizes, np.intp) == WITH_VALUE
-        self._known.put(key, _Pattern(key, empty, np.cumsum(lengths), valued, closed, entries, counts))
+        self._known.put(key, _Pattern(key, empty, np.cumsum(lengths), valued, closed, labels, entries, counts))
 
     def split(self, body: bytes) -> Iterator[Samples | list[bytes]]:
         """A request in order: the samples of known runs, and the messages of all series between them.
@@ -134,11 +150,24 @@ class Patterns:
             chain.append(pattern)
             starts.append(stop)
             pattern = self._behind(pattern, body, stop)
+        if pattern is not None and (cut := self._cut(pattern, len(body) - starts[-1])) is not None:
+            chain.append(cut)
+            starts.append(len(body))
         return {run.start: run for run in _recognised(body, chain, starts)} if chain else {}, starts[-1]
+
+    def _cut(self, pattern: _Pattern, size: int) -> _Pattern | None:
+        """The part of a run in its first `size` bytes; None if they are no whole series."""
+        count = int(np.searchsorted(pattern.ends, size)) + 1
+        if count >= len(pattern.ends) or pattern.ends[count - 1] != size:
+            return None
+        rest = pattern.part(count, len(pattern.ends))
+        self._rests.put(rest.key, rest)
+        return pattern.part(0, count)
 
     def clear(self) -> None:
         """Forget everything."""
         self._known.clear()
+        self._rests.clear()
 
     def _behind(self, pattern: _Pattern, body: bytes, at: int) -> _Pattern | None:
         if pattern.next_key and body.startswith(pattern.next_key, at):
@@ -152,8 +181,10 @@ class Patterns:
         found = series_at(body, at)
         if found is None:
             return None
-        size = _sample_size(body, found[1])
-        return self._known.get(body[at : found[1] - size]) if size else None
+        if not (size := _sample_size(body, found[1])):
+            return None
+        key = body[at : found[1] - size]
+        return self._known.get(key) or (None if at else self._rests.get(key))
 
 
 def _sample_size(body: bytes, stop: int) -> int:
@@ -188,6 +219,12 @@ def varint_times(varints: NDArray[np.int64]) -> Times:
     return times
 
 
+@lru_cache(1_000)
+def _time(varint: int) -> int:
+    """The same of one; the times of a scrape's targets come again for all their runs."""
+    return sum(((varint >> (8 * byte)) & 0x7F) << (7 * byte) for byte in range(6))
+
+
 def are_six_bytes(varints: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the numbers are varints of just six bytes."""
     six: NDArray[np.bool_] = (varints & _MORE) == _MORE_BUT_LAST
@@ -209,7 +246,7 @@ def _recognised(body: bytes, chain: Sequence[_Pattern], starts: Sequence[int]) -
     fits = [ok and copy.startswith(one.empty, at) for ok, one, at in zip(timed, chain, origins[:-1], strict=True)]
     changes = np.append(run_varints[1:] != run_varints[:-1], starts[-1] == len(body)).tolist()
     whole = _whole(chain, fits, changes)
-    times = varint_times(run_varints)
+    times = np.array(list(map(_time, run_varints.tolist())), np.int64)
     turns = [0, *(i for i in range(1, len(whole)) if whole[i] != whole[i - 1]), len(whole)]
     for first, stop in pairwise(turns):
         if whole[first]:

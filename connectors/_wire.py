@@ -1,4 +1,4 @@
-"""What several wire formats share: snappy and gzip with a limit on the result, and protobuf messages.
+"""What several wire formats share: compression with a limit on the result, and protobuf messages.
 
 Messages are described in Python and built by the protobuf runtime at import: no generated file to keep in step, no
 `protoc` to install, and parsing is still done by the runtime's C code.
@@ -19,8 +19,9 @@ from connectors import DecodeError
 MAX_DECODED_BYTES = 64 * 1024 * 1024
 _TYPES = {
     name: getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{name.upper()}")
-    for name in ("double", "int64", "int32", "uint32", "uint64", "string", "bytes")
+    for name in ("double", "int64", "int32", "uint32", "uint64", "fixed32", "fixed64", "bool", "string", "bytes")
 }
+_GZIP_MAGIC = b"\x1f\x8b"
 
 FieldSpec = tuple[int, str, str]
 
@@ -28,16 +29,21 @@ FieldSpec = tuple[int, str, str]
 def protobuf_messages(package: str, schema: Mapping[str, Sequence[FieldSpec]]) -> dict[str, Any]:
     """Message classes for a schema: message name -> fields (number, name, type).
 
-    A type is a scalar's name ("int64") or another message of the schema; "repeated " before it makes a list. The
-    classes are `Any` because their attributes exist only at run time.
+    A type is a scalar's name ("int64") or another message of the schema; "repeated " before it makes a list,
+    "optional " lets `HasField` tell a scalar that was not sent from a zero. The classes are `Any` because their
+    attributes exist only at run time.
     """
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     for message_name, fields in schema.items():
         message = file.message_type.add(name=message_name)
         for number, name, kind in fields:
-            repeated, _, scalar = kind.rpartition(" ")
+            how, _, scalar = kind.rpartition(" ")
             described = message.field.add(name=name, number=number)
-            described.label = described.LABEL_REPEATED if repeated else described.LABEL_OPTIONAL
+            described.label = described.LABEL_REPEATED if how == "repeated" else described.LABEL_OPTIONAL
+            if how == "optional":  # protobuf writes that as a choice of one
+                described.proto3_optional = True
+                described.oneof_index = len(message.oneof_decl)
+                message.oneof_decl.add(name=f"_{name}")
             if scalar in _TYPES:
                 described.type = _TYPES[scalar]
             else:
@@ -72,18 +78,47 @@ def unsnappy(body: bytes, max_bytes: int = MAX_DECODED_BYTES) -> bytes:
 
 def gunzip(body: bytes, max_bytes: int = MAX_DECODED_BYTES) -> bytes:
     """Decompress gzip; raises `DecodeError`."""
-    inflater = zlib.decompressobj(wbits=31)
+    return _inflate(body, "gzip", 31, max_bytes)
+
+
+def unencoded(body: bytes, headers: Mapping[str, str], known: Sequence[str]) -> bytes:
+    """A body without its `Content-Encoding`, gzip or deflate where it is `known`; raises `DecodeError`.
+
+    An HTTP server may have undone gzip and deflate already and left the header: a body that is not so encoded is taken
+    as it is. "deflate" is raw or in zlib's envelope, as senders differ.
+    """
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in known:
+        offered = ", ".join(["plain", *known])
+        raise DecodeError("unsupported_encoding", f"{encoding!r} is not supported; send one of {offered}", 415)
+    if encoding == "gzip":
+        return gunzip(body) if body.startswith(_GZIP_MAGIC) else body
+    for wbits in (zlib.MAX_WBITS, -zlib.MAX_WBITS) if encoding == "deflate" else ():
+        try:
+            return _inflate(body, "deflate", wbits, MAX_DECODED_BYTES)
+        except DecodeError as error:
+            if error.status == 413:
+                raise
+    return body
+
+
+def _inflate(body: bytes, name: str, wbits: int, max_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=wbits)
     try:
         out = inflater.decompress(body, max_bytes)
     except zlib.error as error:
-        raise DecodeError("bad_gzip", f"the body is not gzip: {error}") from error
+        raise DecodeError(f"bad_{name}", f"the body is not {name}: {error}") from error
     if inflater.unconsumed_tail:
-        raise DecodeError(
-            "body_too_large", f"the body is over {max_bytes} bytes decompressed: send smaller batches", 413
-        )
+        raise _too_large(max_bytes)
     if not inflater.eof:
-        raise DecodeError("bad_gzip", "the gzip body ends too early")
+        raise DecodeError(f"bad_{name}", f"the {name} body ends too early")
     return out
+
+
+def _too_large(max_bytes: int) -> DecodeError:
+    return DecodeError("body_too_large", f"the body is over {max_bytes} bytes decompressed: send smaller batches", 413)
 
 
 def media_type(headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:

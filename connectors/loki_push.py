@@ -1,8 +1,9 @@
-"""Loki's push API: streams of log lines as JSON (also gzipped) or as a snappy block of protobuf.
+"""Loki's push API: streams of log lines as JSON or as a snappy block of protobuf, either also in gzip or deflate.
 
 Both forms become the same thing: per stream a canonical label set, and its entries oldest first, each with time in
-nanoseconds, line, and structured metadata. JSON is decoded straight into `LogEntry`. Bytes of a protobuf line that are
-not UTF-8 become U+FFFD, as Loki shows them, because everything downstream is text.
+nanoseconds, line, and structured metadata. JSON is decoded straight into `LogEntry`; where a label or metadata is a
+number, once more and slower. Bytes of a protobuf line that are not UTF-8 become U+FFFD, as Loki shows them, because
+everything downstream is text.
 
 API: https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs
 """
@@ -19,7 +20,7 @@ from msgspec import Raw, Struct
 
 from connectors import Connector, Decoded, DecodeError
 from connectors._labelset import parse_label_set
-from connectors._wire import gunzip, media_type, parse_protobuf, protobuf_messages, unsnappy
+from connectors._wire import gunzip, media_type, parse_protobuf, protobuf_messages, unencoded, unsnappy
 from engine.core import labels as label_sets
 from engine.core.messages import LogEntry, LogStream
 from engine.core.sources import SourceTiming
@@ -41,6 +42,7 @@ MESSAGES = protobuf_messages(
 _PushRequest = MESSAGES["PushRequest"]
 _MAX_T_NS = 2**63 - 1
 _GZIP_MAGIC = b"\x1f\x8b"
+_ENCODINGS = ("gzip", "deflate")
 
 
 class _JsonStream(Struct):
@@ -52,8 +54,26 @@ class _JsonPush(Struct):
     streams: list[_JsonStream]
 
 
+class _LooseEntry(Struct, array_like=True):
+    t_ns: int
+    line: str
+    metadata: dict[str, Raw] = {}
+
+
+class _LooseStream(Struct):
+    stream: dict[str, Raw]
+    values: list[_LooseEntry]
+
+
+class _LoosePush(Struct):
+    streams: list[_LooseStream]
+
+
 # Not strict: times are strings of digits in this format, and are wanted as integers.
 _decode_json = msgspec.json.Decoder(_JsonPush, strict=False).decode
+_decode_loose = msgspec.json.Decoder(_LoosePush, strict=False).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded:
@@ -63,24 +83,64 @@ def decode(body: bytes, headers: Mapping[str, str], received_ms: int) -> Decoded
         raise DecodeError("empty_body", "the body is empty; a push request was expected")
     name, _ = media_type(headers)
     if name == "application/json":
-        return Decoded(_from_json(body, headers))
+        # JSON does not begin as gzip does, so gzip is known even where nothing says so.
+        plain = gunzip(body) if body.startswith(_GZIP_MAGIC) else unencoded(body, headers, _ENCODINGS)
+        return Decoded(read_json(plain))
     if name == "application/x-protobuf":
-        return Decoded(_from_protobuf(body))
+        # Some senders say "snappy", which is part of this format and no encoding around it.
+        is_named = headers.get("Content-Encoding", "").lower() == "snappy"
+        return Decoded(_from_protobuf(body if is_named else unencoded(body, headers, _ENCODINGS)))
     detail = f"{headers.get('Content-Type')!r} is not supported; send application/json or application/x-protobuf"
     raise DecodeError("unsupported_content_type", detail, 415)
 
 
-def _from_json(body: bytes, headers: Mapping[str, str]) -> list[LogStream]:
-    encoding = headers.get("Content-Encoding", "").lower()
-    if encoding not in ("", "identity", "gzip"):
-        raise DecodeError("unsupported_encoding", f"{encoding!r} is not supported; send plain or gzip", 415)
-    if body.startswith(_GZIP_MAGIC):  # an HTTP server may have undone the encoding already
-        body = gunzip(body)
+def read_json(body: bytes) -> list[LogStream]:
+    """The streams of a push request as JSON, without what it may be packed in. Raises `DecodeError`."""
     try:
-        push = _decode_json(body)
+        streams = [(stream.stream, stream.values) for stream in _decode_json(body).streams]
+    except msgspec.ValidationError:
+        streams = _from_loose(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DecodeError("bad_json", f"the body is not a push request: {error}") from error
-    return [_stream(label_sets.encode(stream.stream), stream.values) for stream in push.streams if stream.values]
+        raise _bad_json(error) from error
+    return [_stream(label_sets.encode(labels), entries) for labels, entries in streams if entries]
+
+
+def _from_loose(body: bytes) -> list[tuple[dict[str, str], list[LogEntry]]]:
+    """Streams whose labels or metadata are not all text: what is a number is taken as it is written."""
+    try:
+        return [
+            (
+                {name: _text(value) for name, value in stream.stream.items()},
+                [LogEntry(entry.t_ns, entry.line, _metadata(entry.metadata)) for entry in stream.values],
+            )
+            for stream in _decode_loose(body).streams
+        ]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _bad_json(error) from error
+
+
+def _metadata(given: Mapping[str, Raw]) -> dict[str, str]:
+    """Structured metadata; also as Loki's own answers have it, in an object beside what was parsed of the line."""
+    found: dict[str, str] = {}
+    for name, value in given.items():
+        if not bytes(value).startswith(b"{"):
+            found[name] = _text(value)
+        elif name == "structuredMetadata":
+            found |= {inner: _text(text) for inner, text in _decode_object(value).items()}
+    return found
+
+
+def _text(value: Raw) -> str:
+    raw = bytes(value)
+    if raw.startswith(b'"'):
+        return _decode_text(raw)
+    if raw.startswith((b"{", b"[")):
+        raise msgspec.ValidationError(f"a label is text or a number, got {raw[:40].decode(errors='replace')}")
+    return raw.decode()
+
+
+def _bad_json(error: Exception) -> DecodeError:
+    return DecodeError("bad_json", f"the body is not a push request: {error}")
 
 
 def _from_protobuf(body: bytes) -> list[LogStream]:

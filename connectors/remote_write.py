@@ -189,9 +189,8 @@ def _look_up(wires: list[bytes], sizes: list[int], t_ms: Times, values: Values) 
     for stop in _runs.stops(wires, t_ms):
         own = wires[start:stop]
         block = _runs.block(own, lambda own=own: _all_known(own))  # type: ignore[misc]
-        standing = [block] if block else _all_known(own) if block is not None else None
-        if standing:
-            _patterns.learn(own, sizes[start:stop], standing)
+        if block is not None and (all_labels := _all_known(own)):
+            _patterns.learn(own, sizes[start:stop], all_labels, block)
         if block:
             entries.append(block)
             stops.append(stop)

@@ -2,7 +2,7 @@
 
 ```
 Prometheus, Loki, exporters            connectors        wire format -> typed batch
-   | remote write, push, scrape, query                   (alerts that others raise go to `alerts` at once)
+   | remote write, push, tail, scrape, query             (alerts that others raise go to `alerts` at once)
    v
  metrics, logs              (key = source)
    v
@@ -71,7 +71,7 @@ class Role(Struct, frozen=True):
 ROLES = {
     role.name: role
     for role in (
-        Role("connectors", reads=(), writes=(METRICS, LOGS, ALERTS), database=False),
+        Role("connectors", reads=(), writes=(METRICS, LOGS, ALERTS, DEAD_LETTER), database=False),
         Role("router", reads=(METRICS, LOGS), writes=(RULE_INPUTS, DEAD_LETTER), database=False),
         Role(
             "evaluator",

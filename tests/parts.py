@@ -1,4 +1,4 @@
-"""Real Kafka, Prometheus and Alertmanager for tests, from the parts that `scripts/parts.py` has obtained.
+"""Real Kafka, Prometheus, Alertmanager and Loki for tests, from the parts that `scripts/parts.py` has obtained.
 
 Each context manager starts its program on free loopback ports, yields when the program's own API says that it is
 ready, and ends the processes that it started, no others. A program that does not start shows the tail of its log. A
@@ -257,6 +257,89 @@ def running_alertmanager(folder: Path, port: int | None = None) -> Iterator[str]
         yield url
     finally:
         running.stop()
+
+
+_LOKI_CONFIG = """
+auth_enabled: false
+analytics: {{reporting_enabled: false}}
+server:
+  http_listen_address: 127.0.0.1
+  http_listen_port: {http}
+  grpc_listen_address: 127.0.0.1
+  grpc_listen_port: {grpc}
+  log_level: warn
+common:
+  instance_addr: 127.0.0.1
+  path_prefix: {folder}
+  replication_factor: 1
+  ring: {{kvstore: {{store: inmemory}}}}
+  storage: {{filesystem: {{chunks_directory: {folder}/chunks, rules_directory: {folder}/rules}}}}
+schema_config:
+  configs:
+    - {{from: 2024-01-01, store: tsdb, object_store: filesystem, schema: v13, index: {{prefix: index_, period: 24h}}}}
+frontend_worker: {{frontend_address: "127.0.0.1:{grpc}"}}
+ingester:
+  lifecycler: {{min_ready_duration: 0s, final_sleep: 0s}}
+query_range: {{parallelise_shardable_queries: false}}
+limits_config:
+  max_query_series: 100000
+  ingestion_rate_mb: 100
+  ingestion_burst_size_mb: 200
+  per_stream_rate_limit: 100MB
+  per_stream_rate_limit_burst: 200MB
+  reject_old_samples: false
+  discover_log_levels: false
+{limits}"""
+NO_SERVICE_NAMES = "  discover_service_name: []\n"
+"""A limit: streams keep the labels that they are pushed with."""
+
+
+class Loki:
+    """A real Loki on one port however often it is started; its data stays in `folder`. `limits` are further ones."""
+
+    def __init__(self, folder: Path, limits: str = NO_SERVICE_NAMES) -> None:
+        self._program = require("loki") / "loki"
+        http, grpc = free_ports(2)
+        self.port = http
+        self.url = f"http://127.0.0.1:{http}"
+        self._log = folder / "loki.log"
+        self._config = folder / "loki.yml"
+        config = _LOKI_CONFIG.format(http=http, grpc=grpc, folder=folder / "loki", limits=limits)
+        self._config.write_text(config, encoding="utf-8")
+        self._running: Program | None = None
+
+    def start(self) -> None:
+        """Start it, without waiting for it."""
+        self._running = Program([str(self._program), f"-config.file={self._config}"], self._log)
+
+    def wait_until_ready(self) -> None:
+        """Return when it takes lines and answers queries."""
+        assert self._running is not None
+        self._running.wait_until(lambda: answers(f"{self.url}/ready"), "Loki")
+
+    def kill(self) -> None:
+        """End it as a power cut would, if it runs."""
+        if self._running is not None:
+            self._running.kill()
+            self._running = None
+
+    def stop(self) -> None:
+        """End it in good order, if it runs."""
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
+
+
+@contextmanager
+def running_loki(folder: Path, limits: str = NO_SERVICE_NAMES) -> Iterator[Loki]:
+    """A real Loki, ready when yielded."""
+    loki = Loki(folder, limits)
+    try:
+        loki.start()
+        loki.wait_until_ready()
+        yield loki
+    finally:
+        loki.kill()
 
 
 def answers(url: str) -> bool:

@@ -149,6 +149,14 @@ class Expression(Protocol):
         """The last lines that counted towards the result series with these labels (empty for metrics)."""
 
 
+@runtime_checkable
+class Ahead(Protocol):
+    """An expression that is worked out quicker for several times together than for one after the other."""
+
+    def ahead(self, windows: Mapping[str, Window], times: Sequence[int]) -> Callable[[int], Vector]:
+        """`evaluate` for each of these times, to be asked in their order while the windows stay as they are."""
+
+
 class Language(Protocol):
     """A rule language: a package under `engine` that has this function `compile`."""
 

@@ -17,8 +17,10 @@ they are seen by the next evaluations.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -36,7 +38,7 @@ from engine.core.alert import (
     transition,
 )
 from engine.core.eager import EagerTimes
-from engine.core.expression import EvaluationError, Presence, Selector, Times, Vector, Window
+from engine.core.expression import Ahead, EvaluationError, Presence, Selector, Times, Vector, Window
 from engine.core.gotemplate import Template
 from engine.core.gotemplate.values import TemplateError
 from engine.core.labels import Labels, fingerprint
@@ -113,6 +115,7 @@ class Group:
         self.recorder = Recorder(group.key)
         self.producers: dict[str, list[tuple[Group, Rule]]] = {}  # by selector, the rules that record what it reads
         self.answer: Answer = _no_answer  # the shard gives it: what answers queries stands above this module
+        self._ahead: dict[int, Callable[[int], Vector]] = {}  # by rule, while several evaluations are due
         self._config = config
         self._waits_for = waits_for
         self._removed = _removed(group, snapshot)
@@ -223,11 +226,13 @@ class Group:
     def advance(self, received_ms: int) -> Advance:
         """Evaluate everything that lies before the watermark and was not evaluated yet."""
         result = Advance(self._end_removed(received_ms))
-        for at_ms, index in self._due():
+        due = self._due()
+        self._ahead = self._look_ahead(due)
+        for at_ms, index in due:
             rule = self.rules.rules[index]
             try:
                 if isinstance(rule, RecordRule):
-                    self._record(rule, at_ms)
+                    self._record(index, rule, at_ms)
                 elif at_ms > self.evaluated_ms:  # else done before a restart; the windows are being filled again
                     result.transitions += self._judge(index, rule, at_ms, received_ms)
                 self.failed.pop(index, None)
@@ -256,22 +261,36 @@ class Group:
         self._next_tick_ms += len(ticks) * interval_ms
         return ticks
 
-    def _query(self, rule: Rule, at_ms: int) -> Vector:
-        vector = rule.expression.evaluate(self.windows, at_ms - self.rules.query_offset_ms)
+    def _look_ahead(self, due: Sequence[tuple[int, int]]) -> dict[int, Callable[[int], Vector]]:
+        """The rules that are due several times and read nothing that is recorded meanwhile, by their place."""
+        times: defaultdict[int, list[int]] = defaultdict(list)
+        for at_ms, index in due:
+            times[index].append(at_ms - self.rules.query_offset_ms)
+        found: dict[int, Callable[[int], Vector]] = {}
+        for index, several in times.items():
+            expression = self.rules.rules[index].expression
+            recorded = any(self.producers.get(selector.key) for selector in expression.selectors)
+            if len(several) > 1 and not recorded and isinstance(expression, Ahead):
+                found[index] = expression.ahead(self.windows, several)
+        return found
+
+    def _query(self, index: int, rule: Rule, at_ms: int) -> Vector:
+        evaluate = self._ahead.get(index) or partial(rule.expression.evaluate, self.windows)
+        vector = evaluate(at_ms - self.rules.query_offset_ms)
         if self.rules.limit and len(vector.labels) > self.rules.limit:
             what = "alerts" if isinstance(rule, AlertRule) else "series"
             raise EvaluationError(f"{len(vector.labels)} {what} exceed the group's limit of {self.rules.limit}")
         return vector
 
-    def _record(self, rule: RecordRule, at_ms: int) -> None:
-        vector = self._query(rule, at_ms)
+    def _record(self, index: int, rule: RecordRule, at_ms: int) -> None:
+        vector = self._query(index, rule, at_ms)
         aloud = at_ms > self.evaluated_ms
         self.recorder.record(rule, at_ms - self.rules.query_offset_ms, vector, aloud=aloud)
 
     def _judge(self, index: int, rule: AlertRule, at_ms: int, received_ms: int) -> list[Transition]:
         # A copy moves, and counts only if all went well: a failing rule keeps its alerts and loses no transition.
         moving = {mark: msgspec.structs.replace(alert) for mark, alert in self.active[index].items()}
-        transitions = self._evaluate(rule, moving, at_ms, received_ms)
+        transitions = self._evaluate(index, rule, moving, at_ms, received_ms)
         had, self.active[index] = bool(self.active[index]), moving
         if (had or moving) and (transitions or at_ms % self.rules.interval_ms == 0):
             self._record_alerts(index, rule, at_ms, aloud=True)
@@ -283,9 +302,9 @@ class Group:
         self.recorder.write(rule.key, at_ms - self.rules.query_offset_ms, series, values, aloud=aloud)
 
     def _evaluate(
-        self, rule: AlertRule, active: dict[str, ActiveAlert], at_ms: int, received_ms: int
+        self, index: int, rule: AlertRule, active: dict[str, ActiveAlert], at_ms: int, received_ms: int
     ) -> list[Transition]:
-        vector = self._query(rule, at_ms)
+        vector = self._query(index, rule, at_ms)
         if not len(vector.labels) and not active:
             return []
         samples = [self._sample(rule, labels, value, at_ms) for labels, value in _elements(vector)]

@@ -18,7 +18,7 @@ from engine.core.caches import RecentCache
 from engine.core.expression import Selector, Times, Values
 from engine.core.group import Group, times_ms
 from engine.core.messages import MetricBatch
-from engine.core.series import Rows
+from engine.core.series import Mask, Rows
 from engine.core.window import MetricWindow
 
 _SERIES_LIMIT, _BLOCK_LIMIT = 500_000, 50_000
@@ -59,6 +59,16 @@ class _Block:
     parts: tuple[_Part, ...]
 
 
+def _rows(window: MetricWindow, columns: Columns, chosen: Rows) -> Rows:
+    """The window's rows of the series of some samples; each series is looked up once."""
+    numbers = columns.rows[chosen]
+    row_of = np.full(len(columns.keys), -1, dtype=np.intp)
+    row_of[numbers] = 0
+    named = np.flatnonzero(row_of == 0)
+    row_of[named] = window.rows([columns.keys[number] for number in named.tolist()])
+    return row_of[numbers]
+
+
 @dataclass(slots=True)
 class _Picked:
     """What one selector gets of a batch; `at` are places in the batch's values."""
@@ -68,10 +78,12 @@ class _Picked:
     at: list[int] = field(default_factory=list)
     t_ms: list[int] = field(default_factory=list)
 
+    def times(self) -> Times:
+        """The times of single series, then of parts of blocks."""
+        return times_ms([*self.t_ms, *(t_ms for _, _, t_ms in self.parts)])
+
     def drop_before(self, from_ms: int) -> int:
         """Leave out what is older; how many samples that were."""
-        if min(self.t_ms, default=from_ms) >= from_ms and all(t_ms >= from_ms for _, _, t_ms in self.parts):
-            return 0
         before = len(self.t_ms) + sum(len(part.places) for part, _, _ in self.parts)
         self.parts = [one for one in self.parts if one[2] >= from_ms]
         kept = [i for i, t_ms in enumerate(self.t_ms) if t_ms >= from_ms]
@@ -87,6 +99,7 @@ class MetricIntake:
         self._targets = [(group, selector, _window(group, selector)) for group, selector in selectors]
         self._series: RecentCache[bytes, tuple[int, ...]] = RecentCache(_SERIES_LIMIT)
         self._blocks: RecentCache[bytes, _Block] = RecentCache(_BLOCK_LIMIT)
+        self._asked: tuple[Sequence[bytes], list[Mask]] = ((), [np.zeros(0, dtype=np.bool_) for _ in self._targets])
 
     def add(self, batch: MetricBatch) -> int:
         """Take a batch; how many samples were kept out as late (counted once for each selector that wanted them).
@@ -119,35 +132,40 @@ class MetricIntake:
 
     def add_columns(self, source: str, columns: Columns) -> int:
         """Take samples that somebody has as columns; how many were kept out as late, counted as in `add`."""
-        wanted = list(map(self._wanted, columns.keys))
+        if columns.keys is not self._asked[0]:  # mostly they are the same ones again
+            wanted = list(map(self._wanted, columns.keys))
+            masks = [[index in selectors for selectors in wanted] for index in range(len(self._targets))]
+            self._asked = columns.keys, [np.array(mask, dtype=np.bool_) for mask in masks]
         late = 0
-        for index, (group, selector, window) in enumerate(self._targets):
-            asked = np.fromiter((index in selectors for selectors in wanted), np.bool_, len(wanted))
+        for (group, selector, window), asked in zip(self._targets, self._asked[1], strict=True):
             chosen = np.flatnonzero(asked[columns.rows])
             if not len(chosen):
                 continue
             timely = chosen[columns.t_ms[chosen] >= group.admits_from_ms(source)]
             late += len(chosen) - len(timely)
-            series = [columns.keys[row] for row in columns.rows[timely].tolist()]
-            window.append(series, columns.t_ms[timely], columns.values[timely])
+            if len(timely):
+                window.append_rows(_rows(window, columns, timely), columns.t_ms[timely], columns.values[timely])
             group.matched(source, selector.key, columns.t_ms[timely])
         return late
 
     def _fill(self, index: int, picked: _Picked, source: str, values: Values) -> int:
         """Append what is timely, tell the group about it, and return how many samples were late."""
         group, selector, window = self._targets[index]
-        late = picked.drop_before(group.admits_from_ms(source))
-        places = [part.places for part, _, _ in picked.parts]
-        starts = times_ms([place for _, place, _ in picked.parts])
-        part_ms, single_ms = times_ms([t_ms for _, _, t_ms in picked.parts]), times_ms(picked.t_ms)
-        if places or picked.at:
-            lengths = list(map(len, places))
+        from_ms, late = group.admits_from_ms(source), 0
+        times = picked.times()
+        if times.min() < from_ms:
+            late = picked.drop_before(from_ms)
+            times = picked.times()
+        if len(times):
+            parts, starts, _ = zip(*picked.parts, strict=True) if picked.parts else ((), (), ())
+            places = [part.places for part in parts]
+            lengths, singles = list(map(len, places)), len(picked.at)
             at = np.concatenate([times_ms(picked.at), *places])
-            at[len(picked.at) :] += np.repeat(starts, lengths)
-            rows = np.concatenate([window.rows(picked.keys), *(part.rows_in(window) for part, _, _ in picked.parts)])
-            t_ms = np.concatenate([single_ms, np.repeat(part_ms, lengths)])
+            at[singles:] += times_ms(starts).repeat(lengths)
+            rows = np.concatenate([window.rows(picked.keys), *(part.rows_in(window) for part in parts)])
+            t_ms = np.concatenate([times[:singles], times[singles:].repeat(lengths)])
             window.append_rows(rows, t_ms, values[at], at)
-        group.matched(source, selector.key, np.concatenate([single_ms, part_ms]))
+        group.matched(source, selector.key, times)
         return late
 
     def _wanted(self, key: bytes) -> tuple[int, ...]:

@@ -259,13 +259,20 @@ class SourceClock:
         self._say_again = False
         return self._batch([], now_ms)
 
-    def _is_dense(self, now_ms: int) -> bool:
-        """Whether batches come so fast that the next is due within `_CATCH_UP_MS`, going by the last two."""
-        return now_ms - self._stamped_at_ms < 2 * self._stamp_gap_ms <= _CATCH_UP_MS
+    def complete(self, to_ms: int, now_ms: int) -> Batch | None:
+        """For a source that knows how far it is: nothing older than `to_ms` follows. The batch that says so, if any.
+
+        Data on its way and data that failed still hold the watermark; `watermark_ms` tells how far it went.
+        """
+        return self._batch([], now_ms) if self._promise(to_ms, now_ms) else None
 
     def heartbeat_failed(self) -> None:
         """The last heartbeat was not acknowledged: its watermark is said again."""
         self._say_again = True
+
+    def _is_dense(self, now_ms: int) -> bool:
+        """Whether batches come so fast that the next is due within `_CATCH_UP_MS`, going by the last two."""
+        return now_ms - self._stamped_at_ms < 2 * self._stamp_gap_ms <= _CATCH_UP_MS
 
     def _floor_ms(self, now_ms: int) -> int:
         """What is older than this is late."""
@@ -316,6 +323,8 @@ def _admit(events: Events, floor_ms: int, ceiling_ms: int) -> Request:
 
 
 def _admit_samples(samples: Samples, floor_ms: int, ceiling_ms: int) -> Request:
+    if _is_usual(samples, floor_ms, ceiling_ms):
+        return Request(samples, {}, int(samples.t_ms.min()), int(samples.t_ms.max()))
     sizes = label_sizes(samples)
     late, future = samples.t_ms < floor_ms, samples.t_ms > ceiling_ms
     oversized = (sizes > MAX_LABEL_BYTES * (1 if samples.counts is None else samples.counts)) & ~late & ~future
@@ -327,6 +336,13 @@ def _admit_samples(samples: Samples, floor_ms: int, ceiling_ms: int) -> Request:
     if not len(samples):
         return Request(samples, dropped)
     return Request(samples, dropped, int(samples.t_ms.min()), int(samples.t_ms.max()))
+
+
+def _is_usual(samples: Samples, floor_ms: int, ceiling_ms: int) -> bool:
+    """Whether there is nothing to keep out: the common case, for which a look at the extremes is enough."""
+    if not len(samples) or samples.t_ms.min() < floor_ms or samples.t_ms.max() > ceiling_ms:
+        return False
+    return max(map(len, samples.series)) <= MAX_LABEL_BYTES
 
 
 def _admit_streams(streams: Streams, floor_ms: int, ceiling_ms: int) -> Request:

@@ -124,6 +124,10 @@ class WindowView(MetricWindow):
         bounds = (np.where(some, first - low, 0), np.where(some, stop - low, 0))
         return RangeView(self._chosen, times, values, *bounds, view.drop_ms[rows], start_ms, end_ms)
 
+    def ranges(self, starts_ms: Times, ends_ms: Times, seen_ms: Times) -> RangeView:
+        """Not for a view. Raises `TypeError`: a query is worked through step by step."""
+        raise TypeError("a view of a window is looked at one range at a time")
+
     def _wanted(self) -> Rows:
         series = self._window.series
         if series is not self._seen:

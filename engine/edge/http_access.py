@@ -21,7 +21,9 @@ class CredentialsError(Exception):
 def open_client(access: HttpAccess) -> httpx.AsyncClient:
     """A client for one server or job; who asks limits the time. Raises `ValueError` when a TLS file cannot be used."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    return httpx.AsyncClient(verify=_tls(access.tls), follow_redirects=True, limits=limits, timeout=httpx.Timeout(None))
+    return httpx.AsyncClient(
+        verify=tls_context(access.tls), follow_redirects=True, limits=limits, timeout=httpx.Timeout(None)
+    )
 
 
 def request_headers(access: HttpAccess, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -52,7 +54,8 @@ def _secret(name: str, given: tuple[SecretStr, str, Path | None], environ: Mappi
     return value.get_secret_value()
 
 
-def _tls(settings: TlsClient) -> ssl.SSLContext:
+def tls_context(settings: TlsClient) -> ssl.SSLContext:
+    """The TLS context that the settings describe; raises `ValueError` when a file cannot be used."""
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
         if settings.cert_file is not None:

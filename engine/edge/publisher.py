@@ -165,6 +165,21 @@ class Publisher:
         self.metrics.drop(request.dropped)
         return Taken(request.accepted, request.dropped)
 
+    async def complete(self, source: Source, to_ms: int) -> int:
+        """Say that nothing older than `to_ms` follows from a source that knows it; how far its watermark is then.
+
+        Data on its way or failed still holds it. Raises `UnavailableError` when the broker did not take it.
+        """
+        batch = source.clock.complete(to_ms, self.now_ms())
+        if batch is not None:
+            task = self._start(source, [encode(batch)])
+            await asyncio.wait({task}, timeout=self._limits.ack_timeout_s)
+            if not task.done() or task.cancelled() or task.result():
+                source.clock.heartbeat_failed()
+                raise UnavailableError(task.result() if task.done() and not task.cancelled() else "no acknowledgement")
+            self.metrics.watermark.labels(source.name).set(batch.watermark_ms)
+        return source.clock.watermark_ms or 0
+
     async def heartbeat_once(self) -> None:
         """Let every source say how far it is, if it has something to say, and wait for the broker."""
         tasks = [task for source in list(self._sources.values()) if (task := self._beat(source))]

@@ -90,18 +90,21 @@ def source_name(connector: str, request: web.Request) -> str:
 
 
 async def _read(request: web.Request, limit_bytes: int) -> bytes:
-    too_large = DecodeError("body_too_large", f"the body is over {limit_bytes} bytes: send smaller batches", 413)
     if (request.content_length or 0) > limit_bytes:
-        raise too_large
+        raise _too_large(limit_bytes)
     body = bytearray()
     try:
         async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
             body += chunk
             if len(body) > limit_bytes:
-                raise too_large
+                raise _too_large(limit_bytes)
     except web.RequestPayloadError as error:
         raise DecodeError("bad_body", f"the body cannot be read: {error}") from error
     return bytes(body)
+
+
+def _too_large(limit_bytes: int) -> DecodeError:
+    return DecodeError("body_too_large", f"the body is over {limit_bytes} bytes: send smaller batches", 413)
 
 
 def _later(status: int, text: str) -> web.Response:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import aiohttp
 import asyncpg
 import httpx
 import structlog
@@ -31,9 +32,11 @@ from engine.edge.http_access import open_client
 from engine.edge.investigate import Investigator
 from engine.edge.keys import signing_key, trusted_keys
 from engine.edge.kubernetes import lacking, open_kubernetes
+from engine.edge.loki_client import LokiClient
+from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
 from engine.edge.prometheus_api import PrometheusPoller
-from engine.edge.publisher import ConnectorMetrics, Publisher
+from engine.edge.publisher import ConnectorMetrics, Publisher, Send
 from engine.edge.query_api import QueryApi
 from engine.edge.receivers import Receivers
 from engine.edge.responder import Responder, ResponderConfig
@@ -41,8 +44,10 @@ from engine.edge.routing import run_router
 from engine.edge.rules_api import RulesApi
 from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
-from engine.edge.settings_sources import LokiPush, RemoteWrite
+from engine.edge.settings_sources import PushedLogs, RemoteWrite
 from engine.edge.sinks import start_sinks
+from engine.edge.topic_memory import TopicMemory
+from engine.edge.topic_reader import open_topic_reader
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
 from engine.loading import Loaded
@@ -70,15 +75,16 @@ async def start_connectors(node: Node) -> None:
     metrics = ConnectorMetrics(node.telemetry.registry, node.telemetry.drops)
     publisher = Publisher(send, node.clock.now_ms, metrics, instance=settings.instance)
     node.stack.push_async_callback(publisher.close)
-    push: dict[str, LokiPush | RemoteWrite] = {
+    push: dict[str, PushedLogs | RemoteWrite] = {
         "loki_push": settings.connectors.loki_push,
+        "otlp_logs": settings.connectors.otlp_logs,
         "remote_write": settings.connectors.remote_write,
     }
     timings = {name: SourceTiming(one.lateness_ms, one.idle_after_ms) for name, one in push.items()}
     timings["remote_write"] = structs.replace(
         timings["remote_write"], settle_ms=settings.connectors.remote_write.settle_ms
     )
-    enabled = [one for one in discover() if one.name not in push or push[one.name].enabled]
+    enabled = [one for one in discover() if getattr(push.get(one.name), "enabled", True)]
     receivers = Receivers(publisher, timings, settings.http.max_body_bytes, enabled)
     node.routes += receivers.routes()
     node.spawn("heartbeats", publisher.run_heartbeats())
@@ -96,10 +102,27 @@ async def start_connectors(node: Node) -> None:
         poller.read(node.loaded.groups)
         node.on_reload.append(partial(_read_again, poller))
         node.spawn(f"prometheus-api-{api.name}", poller.run())
+    await _start_log_readers(node, publisher, send)
 
 
-def _read_again(poller: PrometheusPoller, loaded: Loaded) -> None:
-    poller.read(loaded.groups)
+async def _start_log_readers(node: Node, publisher: Publisher, send: Send) -> None:
+    """What reads logs where they are: Loki servers, and topics that others fill."""
+    settings = node.settings
+    memory = TopicMemory(settings.kafka, node.bootstrap)
+    for api in settings.connectors.loki:
+        http = await node.stack.enter_async_context(open_client(api))
+        websockets = await node.stack.enter_async_context(aiohttp.ClientSession())
+        reader = LokiReader(publisher, api, LokiClient(api, http, websockets), memory)
+        reader.read(node.loaded.groups)
+        node.on_reload.append(partial(_read_again, reader))
+        node.spawn(f"loki-{api.name}", reader.run())
+    for topic in settings.connectors.log_topics:
+        opening = open_topic_reader(settings.kafka, node.bootstrap, topic, publisher, send)
+        node.spawn(f"log-topic-{topic.topic}", (await node.stack.enter_async_context(opening)).run())
+
+
+def _read_again(reader: PrometheusPoller | LokiReader, loaded: Loaded) -> None:
+    reader.read(loaded.groups)
 
 
 async def start_router(node: Node) -> None:

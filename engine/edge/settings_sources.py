@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from connectors._records import Format
 from connectors._relabel import Action, Step
 from engine.edge.settings_base import HttpUrl, Milliseconds, PositiveSeconds, Section
 
@@ -25,16 +26,27 @@ def _without_user(value: str) -> str:
 SourceUrl = Annotated[HttpUrl, AfterValidator(_without_user)]
 
 
-class LokiPush(Section):
-    """The receiver of Loki's push API."""
+class PushedLogs(Section):
+    """How far lines that are pushed may be out of order."""
 
-    enabled: bool = Field(default=True, description="Serve `/loki/api/v1/push`.")
     lateness_ms: Milliseconds = Field(
         default=100, description="How far out of order lines may arrive; later ones are counted and dropped."
     )
     idle_after_ms: Milliseconds = Field(
         default=10_000, description="A source quiet for this long no longer holds the watermark back."
     )
+
+
+class LokiPush(PushedLogs):
+    """The receiver of Loki's push API."""
+
+    enabled: bool = Field(default=True, description="Serve `/loki/api/v1/push`.")
+
+
+class OtlpLogs(PushedLogs):
+    """The receiver of OpenTelemetry logs over HTTP, as Loki has it."""
+
+    enabled: bool = Field(default=True, description="Serve `/otlp/v1/logs`.")
 
 
 class RemoteWrite(Section):
@@ -205,21 +217,94 @@ class PrometheusApi(HttpAccess):
     )
 
 
+class LokiApi(HttpAccess):
+    """A Loki that is read: its tail brings lines early, queries see to it that none is missing or double."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="Name of the source.")
+    url: SourceUrl = Field(min_length=1, description="Base URL, for example `http://loki:3100`.")
+    tenant: str = Field(default="", description="`X-Scope-OrgID`; empty: none is sent.")
+    selectors: list[str] = Field(
+        default=[], description='Stream selectors to read, such as `{namespace="shop"}`; empty: those of the log rules.'
+    )
+    tail: bool = Field(default=True, description="Follow the tail (websocket); without it there are queries alone.")
+    interval_s: PositiveSeconds = Field(default=1, description="Time between two checks that every line was taken.")
+    lateness_ms: Milliseconds = Field(
+        default=2_000,
+        description="How long after its own time a line may come into Loki: an agent holds lines back for about a "
+        "second. Alerts come later by as much; lines that come later still are counted and dropped.",
+    )
+    settle_ms: Milliseconds = Field(
+        default=10_000,
+        description="After Loki was away its agents send what they held back: for so long the watermark waits.",
+    )
+    timeout_s: PositiveSeconds = Field(default=30, description="Longest query.")
+    page_lines: Annotated[int, Field(ge=100)] = Field(
+        default=5_000, description="Lines of one answer; no more than Loki's `max_entries_limit_per_query`."
+    )
+    history_chunk_s: PositiveSeconds = Field(
+        default=600, description="What rules look back is filled at the start in pieces of so long."
+    )
+
+
+class RecordFields(Section):
+    """Which fields of a JSON record mean what; inner ones are written `kubernetes.pod_name`."""
+
+    line: str = Field(default="", description="The line; empty: `message`, `log` or `line`, as the format has it.")
+    time: str = Field(
+        default="", description="Its time; empty: `timestamp`, `@timestamp` or `ts`, as the format has it."
+    )
+    labels: dict[str, str] = Field(default={}, description="Stream labels, each with the field it comes from.")
+    label_object: str = Field(
+        default="", description="An object whose fields all become stream labels; empty: for `promtail` its `labels`."
+    )
+
+
+class LogTopic(Section):
+    """A Kafka topic of log records that somebody else fills."""
+
+    topic: str = Field(pattern=r"^[a-zA-Z0-9._-]+$", description="Name of the topic, whole.")
+    url: str = Field(
+        default="",
+        description="Bootstrap servers, `kafka://host:9092`, with the same `kafka.security`; empty: Sentinel's own.",
+    )
+    format: Format = Field(
+        description="`vector`, `fluent_bit`, `promtail`, `loki_json`, `otlp_proto`, `otlp_json`, or `plain` lines."
+    )
+    fields: RecordFields = Field(default=RecordFields(), description="Fields of the JSON formats.")
+    static_labels: dict[str, str] = Field(
+        default={}, description="Stream labels of every line; none, and none of the record: `topic` with its name."
+    )
+    group: str = Field(
+        default="sentinel-log-topics",
+        min_length=1,
+        description="Consumer group: its committed offsets say what is done.",
+    )
+    start: Literal["latest", "earliest"] = Field(default="latest", description="Where a group without offsets begins.")
+    lateness_ms: Milliseconds = Field(
+        default=2_000, description="How far out of order the lines of a partition may be; later ones are dropped."
+    )
+
+
 class ConnectorSettings(Section):
     """Where metrics and logs come from."""
 
     loki_push: LokiPush = Field(default=LokiPush(), description="Loki push receiver.")
+    otlp_logs: OtlpLogs = Field(default=OtlpLogs(), description="Receiver of OpenTelemetry logs.")
     remote_write: RemoteWrite = Field(default=RemoteWrite(), description="Prometheus remote-write receiver.")
     alertmanager: AlertmanagerReceiver = Field(
         default=AlertmanagerReceiver(), description="Receiver of alerts in Alertmanager's API."
     )
     scrape: list[ScrapeJob] = Field(default=[], description="Pages that Sentinel reads itself.")
     prometheus_api: list[PrometheusApi] = Field(default=[], description="Prometheus servers that Sentinel queries.")
+    loki: list[LokiApi] = Field(default=[], description="Loki servers that Sentinel reads.")
+    log_topics: list[LogTopic] = Field(default=[], description="Kafka topics of logs that somebody else fills.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         _unique("scrape", "job", [one.job for one in self.scrape if one.static_configs or one.file_sd_configs])
         _unique("prometheus_api", "name", [one.name for one in self.prometheus_api])
+        _unique("loki", "name", [one.name for one in self.loki])
+        _unique("log_topics", "topic", [one.topic for one in self.log_topics])
         return self
 
 

@@ -7,6 +7,7 @@ each line, so that grouping moves into the pipeline and the parsers look for not
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from engine.core.expression import Selector
 from engine.core.labels import Matcher, MatcherSet
@@ -25,6 +26,7 @@ from engine.logql.evaluate import (
 from engine.logql.joint import join
 from engine.logql.parse import parse
 from engine.logql.pipeline import Pipeline
+from engine.logql.templates import line_format
 from engine.logql.window import LogWindow
 from engine.vector import relabel
 from engine.vector.aggregations import Aggregation
@@ -92,16 +94,18 @@ class _Compiler:
 
     def _range(self, tree: t.RangeAggregation, grouping: t.Grouping | None) -> Node:
         _check_range(tree)
-        lines = self._selector(tree, grouping)
-        if tree.op == "absent_over_time":
+        if tree.op == "absent_over_time":  # which lines there are matters, and no label of them
+            lines = self._selector(tree, t.Grouping(True, (), tree.place))
             return AbsentNode(lines, tree.range.query.matchers)
+        lines = self._selector(tree, grouping)
         return RangeNode(tree.op, lines, tree.parameter or 0.0)
 
     def _selector(self, tree: t.RangeAggregation, grouping: t.Grouping | None) -> LogRange:
         query = tree.range.query
         matches = matcher_set(query)
         counts_bytes = tree.op in ("bytes_over_time", "bytes_rate")
-        extract = Pipeline(query.stages, counts_bytes=counts_bytes, grouping=grouping)
+        stages = query.stages if counts_bytes else _without_idle_formats(query.stages)
+        extract = Pipeline(stages, counts_bytes=counts_bytes, grouping=grouping)
         what = "bytes of " if counts_bytes else ""
         how = "" if grouping is None else f" {'by' if grouping.by else 'without'} ({', '.join(grouping.labels)})"
         key = f"logs {what}{query.text}{how}"
@@ -181,6 +185,21 @@ def matcher_set(query: t.LogQuery) -> MatcherSet:
 
 def _needs_something(matcher: Matcher) -> bool:
     return not MatcherSet([matcher])({}) and matcher.op in ("=", "=~")
+
+
+def _without_idle_formats(stages: Sequence[t.Stage]) -> list[t.Stage]:
+    """The stages but for each `line_format` whose line nobody looks at: as in Loki it is not run, and cannot fail.
+
+    Raises `ExpressionError` for a template that is none.
+    """
+    kept: list[t.Stage] = []
+    for index, stage in enumerate(stages):
+        if isinstance(stage, t.LineFormat):
+            line_format(stage)
+            if not any(isinstance(later, t.LineFilter | t.Parser) for later in stages[index + 1 :]):
+                continue
+        kept.append(stage)
+    return kept
 
 
 def _check_range(tree: t.RangeAggregation) -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -178,6 +180,7 @@ def paths(extractions: Sequence[tuple[str, str]]) -> Stage:
     An empty line is left as it is. Raises `ValueError` for a malformed path.
     """
     steps = [(label, parse_path(path)) for label, path in extractions]
+    keys = {f'"{step}"' for _, path in steps for step in path if isinstance(step, str)}
 
     def stage(line: Line) -> bool:
         if not line.text:
@@ -185,16 +188,38 @@ def paths(extractions: Sequence[tuple[str, str]]) -> Stage:
         if line.text[0] not in _JSON_STARTS:
             line.fail(ERROR_KIND, "the line is no JSON")
             return True
-        raw = b"{}"
-        try:
-            raw = bytes(_decode_any(line.text))
-        except _ERRORS as error:
-            line.fail(ERROR_KIND, str(error))
+        raw = b""
+        if not any(line.text.count(key) > 1 for key in keys):
+            with suppress(*_ERRORS):
+                raw = bytes(_decode_any(line.text))
+        if not raw:
+            _follow_in_order(line, steps)
+            return True
         for label, path in steps:
             line.add(label, _follow(raw, path))
         return True
 
     return stage
+
+
+def _follow_in_order(line: Line, steps: Sequence[tuple[str, tuple[str | int, ...]]]) -> None:
+    """What paths lead to where a key may stand twice, of which the first counts, or the line may be no sound JSON.
+
+    Fields count up to the fault. The line is marked only if it goes wrong in a value that is asked for.
+    """
+    heads = {label: tuple(takewhile(lambda step: isinstance(step, str), path)) for label, path in steps}
+    found: dict[tuple[str | int, ...], str] = {}
+    try:
+        for field, value in json_scan.fields(line.text, with_whole=True):
+            found.setdefault(field, value)
+            if all(head in found for head in heads.values()):
+                break
+    except json_scan.FaultError as error:
+        if any(error.path == path for _, path in steps):
+            line.fail(ERROR_KIND, str(error))
+    for label, path in steps:
+        value, rest = found.get(heads[label], ""), path[len(heads[label]) :]
+        line.add(label, _follow(value.encode(), rest) if rest else value)
 
 
 def parse_path(path: str) -> tuple[str | int, ...]:

@@ -15,16 +15,28 @@ _BLANK = re.compile(r"\s*")
 _STRING = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _SCALAR = re.compile(r"true|false|null|-?[0-9][0-9+\-.eE]*+")
 _IN_ARRAY = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]]', re.DOTALL)
+_IN_OBJECT = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}]', re.DOTALL)
 _DEEPEST = 64
+
+
+class FaultError(ValueError):
+    """The object goes wrong in the value of the field at `path`; empty where it is no value that is wrong."""
+
+    def __init__(self, message: str, path: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
+
 
 Field = tuple[tuple[str, ...], str]
 """The keys that lead to a scalar, and its text."""
 
 
-def fields(text: str) -> Iterator[Field]:
+def fields(text: str, *, with_whole: bool = False) -> Iterator[Field]:
     """The strings, numbers and booleans of an object with their paths, in order; arrays and nulls are left out.
 
-    Raises `ValueError` where the object is malformed; what follows it is not looked at.
+    `with_whole` also gives the text of every object and array that comes to an end, objects before what is in them.
+
+    Raises `FaultError` where the object is malformed; what follows it is not looked at.
     """
     at = _after(text, 0, "{")
     path: list[str] = []
@@ -40,18 +52,26 @@ def fields(text: str) -> Iterator[Field]:
             at = _skip(text, _after(text, at, ":"))
             if text.startswith("{", at):
                 path.append(key)
+                if with_whole and (end := _block_end(text, at, _IN_OBJECT, "{")):
+                    yield tuple(path), text[at:end]
                 if len(path) > _DEEPEST:
-                    raise ValueError(f"objects nested deeper than {_DEEPEST} at character {at + 1}")
+                    raise FaultError(f"objects nested deeper than {_DEEPEST} at character {at + 1}")
                 at += 1
                 continue
-            value, at = _value(text, at)
+            start = at
+            try:
+                value, at = _value(text, at)
+            except FaultError as error:
+                raise FaultError(str(error), (*path, key)) from error
             if value is not None:
                 yield (*path, key), value
+            elif with_whole and text.startswith("[", start):
+                yield (*path, key), text[start:at]
         at = _skip(text, at)
         if text.startswith(",", at):
             at += 1
         elif not text.startswith("}", at):
-            raise ValueError(f"the object goes wrong at character {at + 1}")
+            raise FaultError(f"the object goes wrong at character {at + 1}")
 
 
 def _skip(text: str, at: int) -> int:
@@ -62,14 +82,14 @@ def _skip(text: str, at: int) -> int:
 def _after(text: str, at: int, mark: str) -> int:
     at = _skip(text, at)
     if not text.startswith(mark, at):
-        raise ValueError(f"no {mark} at character {at + 1}")
+        raise FaultError(f"no {mark} at character {at + 1}")
     return at + 1
 
 
 def _string(text: str, at: int) -> tuple[str, int]:
     found = _STRING.match(text, at)
     if found is None:
-        raise ValueError(f"no whole string at character {at + 1}")
+        raise FaultError(f"no whole string at character {at + 1}")
     return _unescaped(found[1]), found.end()
 
 
@@ -89,17 +109,25 @@ def _value(text: str, at: int) -> tuple[str | None, int]:
         return None, _array_end(text, at)
     found = _SCALAR.match(text, at)
     if found is None:
-        raise ValueError(f"no value at character {at + 1}")
+        raise FaultError(f"no value at character {at + 1}")
     return None if found[0] == "null" else found[0], found.end()
 
 
 def _array_end(text: str, at: int) -> int:
+    end = _block_end(text, at, _IN_ARRAY, "[")
+    if not end:
+        raise FaultError(f"no end of the array at character {at + 1}")
+    return end
+
+
+def _block_end(text: str, at: int, marks: re.Pattern[str], opening: str) -> int:
+    """Where an array or object ends that begins at `at`; 0 if it does not."""
     depth = 0
-    for found in _IN_ARRAY.finditer(text, at):
-        if found[0] == "[":
+    for found in marks.finditer(text, at):
+        if found[0] == opening:
             depth += 1
-        elif found[0] == "]":
+        elif not found[0].startswith('"'):
             depth -= 1
             if depth == 0:
                 return found.end()
-    raise ValueError(f"no end of the array at character {at + 1}")
+    return 0

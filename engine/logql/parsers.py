@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Sequence
 
 from engine.logql import json_parser
 from engine.logql import tree as t
@@ -11,12 +11,16 @@ from engine.logql.line import SUFFIX, Line, Stage, label_name
 from engine.logql.pattern import parse_pattern
 from engine.logql.regexes import compile_regex
 
-_PAIR = re.compile(r'([^\s="]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*)))?(?=\s|$)')
-_BLANKS = re.compile(r"\s*")
-_JUNK = re.compile(r"\S*")
-_UNTERMINATED = re.compile(r'[^\s="]+="')
-_ESCAPE = re.compile(r"\\(.)")
-_ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
+_BLANKS = re.compile(r"[\x00-\x20]*")
+_JUNK = re.compile(r"[^\x00-\x20]+")
+# A quoted value ends its pair, whatever follows; a plain one reaches up to a blank and holds neither quote nor "=".
+_PAIR = re.compile(
+    r'[\x00-\x20]*([^\x00-\x20="]+)(?:="((?:[^"\\]|\\.)*)"|=([^\x00-\x20="]*)(?=[\x00-\x20]|$)|(?=[\x00-\x20]|$))',
+    re.DOTALL,
+)
+_UNTERMINATED = re.compile(r'[^\x00-\x20="]+="')
+_ESCAPE = re.compile(r'\\(?:(["\\/\'])|([bfnrt])|u([0-9a-fA-F]{4})|(.))', re.DOTALL)
+_ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _CAPTURE = re.compile(r"\(\?P?<([^>]+)>")
 _FLAGS = ("--strict", "--keep-empty")
 
@@ -47,59 +51,100 @@ def _logfmt(node: t.Parser, wanted: Collection[str] | None) -> Stage:
         if flag not in _FLAGS:
             raise ValueError(f"logfmt has no flag {flag} (known: {', '.join(_FLAGS)})")
     strict, keep_empty = "--strict" in node.flags, "--keep-empty" in node.flags
-    renamed: dict[str, list[str]] = {}
-    for label, key in node.extractions:
-        renamed.setdefault(label_name(key), []).append(label)
-    only = None if wanted is None else {name for label in wanted for name in (label, label.removesuffix(SUFFIX))}
+    if node.extractions:
+        return _logfmt_fields(node.extractions, wanted, strict=strict)
+    only = None if wanted is None else _with_originals(wanted)
 
     def stage(line: Line) -> bool:
         for key, value in _pairs(line, strict=strict):
-            if not value and not keep_empty:
-                continue
             name = label_name(key)
-            if renamed:
-                for label in renamed.get(name, ()):
-                    line.add(label, value)
-            elif only is None or name in only:
+            if (value or keep_empty) and (only is None or name in only):
                 line.add(name, value)
-        if keep_empty:
-            _add_missing(line, renamed)
+                if strict and wanted and line.has_parsed(wanted):
+                    break  # nobody minds what follows, not even if it is malformed
         return True
 
     return stage
 
 
-def _pairs(line: Line, *, strict: bool) -> list[tuple[str, str]]:
-    """The pairs of a logfmt line; what is malformed is skipped, or marks the line if `strict`."""
-    found: list[tuple[str, str]] = []
+def _logfmt_fields(extractions: Sequence[tuple[str, str]], wanted: Collection[str] | None, *, strict: bool) -> Stage:
+    """The stage of `logfmt label="field", ...`: a field that is not there makes an empty label.
+
+    As in Loki, which takes these empty labels for found: where only some labels are asked for and all are given here,
+    nothing is looked at behind the first field, and a field counts only if its own name is one of the labels or asked
+    for. So `sum by (level) (... | logfmt level, took | took > 1s ...)` sees one of the two.
+    """
+    labels = [label for label, _ in extractions]
+    only = None if wanted is None else _with_originals(wanted)
+    renamed: dict[str, list[str]] = {}
+    for label, key in extractions:
+        name = label_name(key)
+        if only is None or name in only or name in labels:
+            renamed.setdefault(name, []).append(label)
+    elsewhere = None if not wanted else [name for name in wanted if name not in labels]
+
+    def stage(line: Line) -> bool:
+        found = dict.fromkeys(labels, "")
+        for key, value in _pairs(line, strict=strict):
+            hits = renamed.get(label_name(key), ())
+            found.update(dict.fromkeys(hits, value))
+            if hits and elsewhere is not None and line.has_parsed(elsewhere):
+                break
+        for label, value in found.items():
+            line.add(label, value)
+        return True
+
+    return stage
+
+
+def _with_originals(wanted: Collection[str]) -> set[str]:
+    """The names, and of those that end as a label does that had to make way, what they were."""
+    return {name for label in wanted for name in (label, label.removesuffix(SUFFIX))}
+
+
+def _pairs(line: Line, *, strict: bool) -> Iterator[tuple[str, str]]:
+    """The pairs of a logfmt line; what is malformed is skipped, or ends it and marks the line if `strict`."""
     text = line.text
     at = 0
     while at < len(text):
-        blank = _BLANKS.match(text, at)
-        at = blank.end() if blank else at
-        if at == len(text):
-            break
         match = _PAIR.match(text, at)
         if match is None:
-            if strict:
-                line.fail("LogfmtParserErr", f"logfmt syntax error at pos {at + 1}")
-                return found
-            junk = _JUNK.match(text, at)
-            at = len(text) if _UNTERMINATED.match(text, at) or junk is None else max(junk.end(), at + 1)
-            continue
-        key, quoted, plain = match.groups()
-        if quoted is not None and "\\" in quoted:
-            quoted = _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], m[1]), quoted)
-        found.append((key, quoted if quoted is not None else plain or ""))
-        at = match.end()
-    return found
+            blank = _BLANKS.match(text, at)
+            at = blank.end() if blank else at
+            if at == len(text):
+                return
+            end = _after_fault(text, at)
+        else:
+            key, quoted, value = match.groups()
+            end = match.end()
+            if quoted is not None:
+                value = quoted if "\\" not in quoted else _unquoted(quoted)
+            if (value is not None or quoted is None) and "\ufffd" not in key:
+                yield key, value or ""
+                at = end
+                continue
+        if strict:
+            line.fail("LogfmtParserErr", f"logfmt syntax error at pos {at + 1}")
+            return
+        at = end
 
 
-def _add_missing(line: Line, renamed: Mapping[str, list[str]]) -> None:
-    for labels in renamed.values():
-        for label in labels:
-            if label not in line.labels:
-                line.add(label, "")
+def _unquoted(quoted: str) -> str | None:
+    """What stands in quotes without its escapes; None if there is one that there is not."""
+    if any(escape[4] for escape in _ESCAPE.finditer(quoted)):
+        return None
+    return _ESCAPE.sub(_unescape, quoted).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    itself, control, code, _ = escape.groups()
+    return itself or (_ESCAPED[control] if control else chr(int(code, 16)))
+
+
+def _after_fault(text: str, at: int) -> int:
+    """Where reading goes on after what is no pair: at the next blank; nowhere if a quote was left open."""
+    junk = _JUNK.match(text, at)
+    return len(text) if junk is None or _UNTERMINATED.match(text, at) else junk.end()
 
 
 def _regexp(node: t.Parser) -> Stage:

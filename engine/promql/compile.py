@@ -54,6 +54,8 @@ def compile(  # noqa: A001  # the name every rule language's entry has
     source_text = source.for_parser(text)
     try:
         tree = parser.parse(source_text)
+        if "+" in source_text:
+            parser.parse(source.with_minus(source_text))
     except ValueError as error:
         message = str(error)
         raise ExpressionError(message, *positions.of_parse_error(text, message)) from error

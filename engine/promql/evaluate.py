@@ -5,17 +5,20 @@ Operators, aggregations and functions have files of their own; all are `values.N
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from engine.core.expression import EvaluationError, Selector, Vector, Window
+from engine.core.expression import EvaluationError, Selector, Values, Vector, Window
 from engine.core.labels import Labels, Matcher
 from engine.core.messages import EvidenceLine
-from engine.core.series import Rows, SeriesSet, sort_key
+from engine.core.series import Mask, Rows, SeriesSet, sort_key
 from engine.core.window import MetricWindow
+from engine.promql.runs import Kernel
+from engine.promql.stretch import Stretch
 from engine.vector import names
 from engine.vector.values import (
     LOOKBACK_MS,
@@ -94,6 +97,17 @@ class RangeSelector:
         view = window_of(context, self.key).range(at_ms - self.range_ms, context.visible_ms(at_ms))
         return replace(view, end_ms=at_ms, series=_named(view.series, context))
 
+    def reduced(self, kernel: Kernel, context: Context) -> tuple[SeriesSet, Values, Mask]:
+        """The series, what a function makes of their samples, and where it does."""
+        if context.stretch is None or self.shift.at is not None:
+            data = self.evaluate(context)
+            return data.series, *kernel(data)
+        window, bounds = window_of(context, self.key), (self.range_ms + self.shift.offset_ms, self.shift.offset_ms)
+        series, values, present = context.stretch.result(
+            (self.key, bounds, kernel), kernel, window, context.at_ms, bounds
+        )
+        return _named(series, context), values, present
+
 
 @dataclass(frozen=True, slots=True)
 class Subquery:
@@ -111,7 +125,8 @@ class Subquery:
         first_ms = (start_ms // self.step_ms + 1) * self.step_ms
         times = np.arange(first_ms, end_ms + 1, self.step_ms, dtype=np.int64)
         # `start()`, `end()` and `step()` are those of the whole query, also in here.
-        vectors = [vector_value(self.operand.evaluate(context.at(int(t)))) for t in times]
+        inside = replace(context, stretch=None)
+        vectors = [vector_value(self.operand.evaluate(inside.at(int(t)))) for t in times]
         series, row_maps = _union([vector.series for vector in vectors])
         values = np.zeros((len(series), len(times)))
         present = np.zeros((len(series), len(times)), dtype=np.bool_)
@@ -184,13 +199,21 @@ class PromQLExpression:
 
     def evaluate(self, windows: Mapping[str, Window], at_ms: int) -> Vector:
         """Its value at `at_ms`, as a rule sees it: nothing later than that is looked at."""
-        context = Context(windows, at_ms, at_ms, at_ms, horizon_ms=at_ms, delayed_names=self.delayed_names)
+        return self._evaluate(windows, None, at_ms)
+
+    def _evaluate(self, windows: Mapping[str, Window], stretch: Stretch | None, at_ms: int) -> Vector:
+        names_late = self.delayed_names
+        context = Context(windows, at_ms, at_ms, at_ms, horizon_ms=at_ms, delayed_names=names_late, stretch=stretch)
         value = self.evaluate_in(context)
         if isinstance(value, float):
             return Vector(ONE.labels, np.array([value]), is_scalar=True)
         if isinstance(value, InstantVector):
             return sorted_vector(value)
         raise EvaluationError(f"a rule needs a vector or a scalar, not {type(value).__name__}")
+
+    def ahead(self, windows: Mapping[str, Window], times: Sequence[int]) -> Callable[[int], Vector]:
+        """`evaluate` for each of these times, to be asked in their order while the windows stay as they are."""
+        return partial(self._evaluate, windows, Stretch(times) if len(times) > 1 else None)
 
     def evaluate_in(self, context: Context) -> Value:
         """Its value in any context: one step of a range query, say. Raises `EvaluationError`."""

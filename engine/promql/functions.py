@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,16 +15,16 @@ import numpy as np
 
 from engine.core.expression import EvaluationError, Values
 from engine.core.labels import Labels
-from engine.core.series import NAME, SeriesSet
+from engine.core.series import NAME, Mask, SeriesSet
 from engine.promql import calendar, histograms, ranges
 from engine.promql.evaluate import InstantSelector, RangeSelector
+from engine.promql.runs import Kernel, Result
 from engine.vector import format as fmt
 from engine.vector import names, numeric, relabel
 from engine.vector.values import (
     Context,
     InstantVector,
     Node,
-    RangeVector,
     Value,
     empty,
     from_rows,
@@ -53,36 +53,46 @@ class Call:
             return self.function(context, self.arguments)
 
 
-def _of_range(kernel: ranges.Kernel, *, keeps_name: bool = False) -> Function:
-    """A function of one range vector."""
+def _of_range(kernel: Kernel, *, keeps_name: bool = False, rounds: bool = False) -> Function:
+    """A function of one range vector.
+
+    One that `rounds` sums, and is never worked out for several times together: how numpy rounds a sum depends on how
+    wide the matrix is, and must not depend on which other times are asked for.
+    """
 
     def function(context: Context, arguments: Arguments) -> Value:
-        data = range_value(arguments[0].evaluate(context))
-        return _from_range(data, kernel(data), keeps_name=keeps_name)
+        if rounds and context.stretch is not None:
+            context = replace(context, stretch=None)
+        series, values, present = _reduced(kernel, context, arguments[0])
+        return _from_range(series, (values, present), keeps_name=keeps_name)
 
     return function
 
 
-def _from_range(data: RangeVector, result: ranges.Result, *, keeps_name: bool = False) -> InstantVector:
-    series = data.series.without_name()
-    if keeps_name:  # and does so for good, also that of a subquery whose name was to go
-        series = names.kept(data.series, data.series)
-    return unique(InstantVector(series, *result))
+def _reduced(kernel: Kernel, context: Context, argument: Node) -> tuple[SeriesSet, Values, Mask]:
+    if isinstance(argument, RangeSelector):
+        return argument.reduced(kernel, context)
+    data = range_value(argument.evaluate(context))
+    return data.series, *kernel(data)
 
 
-def _of_counter(kernel: ranges.Kernel) -> Function:
+def _from_range(series: SeriesSet, result: Result, *, keeps_name: bool = False) -> InstantVector:
+    # A name that is kept is kept for good, also that of a subquery whose name was to go.
+    return unique(InstantVector(names.kept(series, series) if keeps_name else series.without_name(), *result))
+
+
+def _of_counter(kernel: Kernel) -> Function:
     """As `_of_range`, with a word to the user about each metric whose name is not that of a counter."""
 
     def function(context: Context, arguments: Arguments) -> Value:
-        data = range_value(arguments[0].evaluate(context))
-        values, present = kernel(data)
-        for name, rows in data.series.memo("not counters", partial(_not_counters, data.series)).items():
+        series, values, present = _reduced(kernel, context, arguments[0])
+        for name, rows in series.memo("not counters", partial(_not_counters, series)).items():
             if present[rows].any():
+                suffixes = "_total/_sum/_count/_bucket"
                 context.note(
-                    "info",
-                    f'metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "{name}"',
+                    "info", f"metric might not be a counter, name does not end in {suffixes}: {fmt.quoted(name)}"
                 )
-        return _from_range(data, (values, present))
+        return _from_range(series, (values, present))
 
     return function
 
@@ -196,28 +206,30 @@ def _round(context: Context, arguments: Arguments) -> Value:
 def _quantile_over_time(context: Context, arguments: Arguments) -> Value:
     q = scalar_value(arguments[0].evaluate(context))
     data = range_value(arguments[1].evaluate(context))
-    _check_quantile(context, q)
-    return _from_range(data, ranges.quantile_over_time(q, data))
+    if (data.stop > data.first).any():
+        _check_quantile(context, q)
+    return _from_range(data.series, ranges.quantile_over_time(q, data))
 
 
 def _check_quantile(context: Context, q: float) -> None:
     if not 0 <= q <= 1:
-        context.note("warn", f"quantile value should be between 0 and 1, got {fmt.number(q)}")
+        context.note("warn", f"quantile value should be between 0 and 1, got {fmt.general(q)}")
 
 
 def _predict_linear(context: Context, arguments: Arguments) -> Value:
     data = range_value(arguments[0].evaluate(context))
     seconds = scalar_value(arguments[1].evaluate(context))
-    return _from_range(data, ranges.predict_linear(data, seconds, context.at_ms))
+    return _from_range(data.series, ranges.predict_linear(data, seconds, context.at_ms))
 
 
 def _double_exponential_smoothing(context: Context, arguments: Arguments) -> Value:
     data = range_value(arguments[0].evaluate(context))
     smoothing, trend = _scalars(context, arguments[1:])
+    some = bool((data.stop > data.first).any())
     for name, factor in (("smoothing", smoothing), ("trend", trend)):
-        if not 0 < factor < 1:
-            raise EvaluationError(f"invalid {name} factor. Expected: 0 < {name[0]}f < 1, got: {fmt.number(factor)}")
-    return _from_range(data, ranges.double_exponential_smoothing(data, smoothing, trend))
+        if some and (factor <= 0 or factor >= 1):  # NaN passes, as in Prometheus
+            raise EvaluationError(f"invalid {name} factor. Expected: 0 < {name[0]}f < 1, got: {fmt.fixed(factor)}")
+    return _from_range(data.series, ranges.double_exponential_smoothing(data, smoothing, trend))
 
 
 def _histogram_quantile(context: Context, arguments: Arguments) -> Value:
@@ -225,7 +237,13 @@ def _histogram_quantile(context: Context, arguments: Arguments) -> Value:
     vector = vector_value(arguments[1].evaluate(context))
     _check_quantile(context, q)
     series, buckets, present = histograms.collect(vector, context)
+    _check_monotonic(context, q, buckets)
     return unique(InstantVector(series, histograms.quantile(q, buckets), present))
+
+
+def _check_monotonic(context: Context, q: float, buckets: histograms.Buckets) -> None:
+    if 0 <= q <= 1 and buckets.repaired.any() and (buckets.repaired & buckets.answerable).any():
+        context.note("info", "input to histogram_quantile needed to be fixed for monotonicity")
 
 
 def _histogram_quantiles(context: Context, arguments: Arguments) -> Value:
@@ -237,6 +255,7 @@ def _histogram_quantiles(context: Context, arguments: Arguments) -> Value:
     parts: list[InstantVector] = []
     for q in _scalars(context, arguments[2:]):
         _check_quantile(context, q)
+        _check_monotonic(context, q, buckets)
         text = fmt.open_metrics_number(q)
         labelled = series.mapped(("quantile", name, text), partial(_labelled, name, text))
         parts.append(unique(InstantVector(labelled, histograms.quantile(q, buckets), present)))
@@ -293,12 +312,12 @@ FUNCTIONS: dict[str, Function] = {
     "irate": _of_range(ranges.irate),
     "delta": _of_range(ranges.delta),
     "idelta": _of_range(ranges.idelta),
-    "deriv": _of_range(ranges.deriv),
+    "deriv": _of_range(ranges.deriv, rounds=True),
     "changes": _of_range(ranges.changes),
     "resets": _of_range(ranges.resets),
     "predict_linear": _predict_linear,
     "double_exponential_smoothing": _double_exponential_smoothing,
-    "avg_over_time": _of_range(ranges.avg_over_time),
+    "avg_over_time": _of_range(ranges.avg_over_time, rounds=True),
     "count_over_time": _of_range(ranges.count_over_time),
     "first_over_time": _of_range(ranges.first_over_time, keeps_name=True),
     "last_over_time": _of_range(ranges.last_over_time, keeps_name=True),
@@ -307,9 +326,9 @@ FUNCTIONS: dict[str, Function] = {
     "min_over_time": _of_range(ranges.min_over_time),
     "present_over_time": _of_range(ranges.present_over_time),
     "quantile_over_time": _quantile_over_time,
-    "stddev_over_time": _of_range(ranges.stddev_over_time),
-    "stdvar_over_time": _of_range(ranges.stdvar_over_time),
-    "sum_over_time": _of_range(ranges.sum_over_time),
+    "stddev_over_time": _of_range(ranges.stddev_over_time, rounds=True),
+    "stdvar_over_time": _of_range(ranges.stdvar_over_time, rounds=True),
+    "sum_over_time": _of_range(ranges.sum_over_time, rounds=True),
     "ts_of_first_over_time": _of_range(ranges.ts_of_first_over_time),
     "ts_of_last_over_time": _of_range(ranges.ts_of_last_over_time),
     "ts_of_max_over_time": _of_range(ranges.ts_of_max_over_time),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.core.expression import Values
 from engine.core.series import NAME, Mask, Rows, SeriesSet, number, sort_key
+from engine.vector import format as fmt
 from engine.vector import names
 from engine.vector.values import Context, InstantVector
 
@@ -35,11 +36,27 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Histogram `i` has the cumulative `counts[i, :size[i]]` at the upper `bounds[i, :size[i]]`, ascending."""
+    """Histogram `i` has the cumulative `counts[i, :size[i]]` at the upper `bounds[i, :size[i]]`, ascending.
+
+    Only where it is `complete[i]`, with more than one and the last unbounded, has it quantiles. `repaired[i]` says that
+    a count fell and was made monotonic.
+    """
 
     bounds: NDArray[np.float64]
     counts: NDArray[np.float64]
     size: Rows
+    complete: Mask
+    repaired: Mask
+
+    @property
+    def totals(self) -> Values:
+        """How many observations each histogram counts."""
+        return self.counts[np.arange(len(self.size)), np.maximum(self.size - 1, 0)]
+
+    @property
+    def answerable(self) -> Mask:
+        """Which have quantiles: those that are complete and count something."""
+        return self.complete & (self.totals != 0) if self.counts.shape[1] else self.complete
 
 
 def layout(series: SeriesSet) -> Layout:
@@ -73,43 +90,66 @@ def collect(vector: InstantVector, context: Context) -> tuple[SeriesSet, Buckets
         labels = vector.series.labels[row]
         context.note(
             "warn",
-            f'bucket label "{BUCKET}" is missing or has a malformed value of "{labels.get(BUCKET, "")}" '
-            f'for metric name "{labels.get(NAME, "")}"',
+            f'bucket label "{BUCKET}" is missing or has a malformed value of {fmt.quoted(labels.get(BUCKET, ""))} '
+            f"for metric name {fmt.quoted(labels.get(NAME, ''))}",
         )
     kept = vector.present[plan.rows]
-    owner, bounds, counts = plan.owner[kept], plan.bounds[kept], vector.values[plan.rows[kept]]
+    if kept.all():
+        grid = vector.series.memo("bucket grid", lambda: _grid(plan.owner, plan.bounds, len(plan.histograms)))
+        counts = vector.values[plan.rows]
+    else:
+        grid = _grid(plan.owner[kept], plan.bounds[kept], len(plan.histograms))
+        counts = vector.values[plan.rows[kept]]
+    if grid.starts is not None:
+        counts = np.add.reduceat(counts, grid.starts)
+    repaired = np.zeros(len(grid.size), dtype=np.bool_)
+    matrix = Buckets(grid.bounds, np.zeros(grid.bounds.shape), grid.size, grid.complete, repaired)
+    matrix.counts[grid.owner, grid.column] = counts
+    _make_monotonic(matrix)
+    return plan.histograms, matrix, grid.size > 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Where counts go in the matrix of a `Buckets`; before that, those from each of `starts` on are added up."""
+
+    starts: Rows | None
+    owner: Rows
+    column: Rows
+    bounds: NDArray[np.float64]
+    size: Rows
+    complete: Mask
+
+
+def _grid(owner: Rows, bounds: Values, histograms: int) -> _Grid:
+    starts = None
     same = np.zeros(len(owner), dtype=np.bool_)
     same[1:] = (owner[1:] == owner[:-1]) & (bounds[1:] == bounds[:-1])
     if same.any():  # "1" and "1.0" are one bucket
         starts = np.flatnonzero(~same)
-        counts = np.add.reduceat(counts, starts)
         owner, bounds = owner[starts], bounds[starts]
-    size = np.bincount(owner, minlength=len(plan.histograms))
+    size = np.bincount(owner, minlength=histograms)
     column = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size)
-    shape = (len(size), int(size.max(initial=0)))
-    matrix = Buckets(np.full(shape, np.inf), np.zeros(shape), size)
-    matrix.bounds[owner, column] = bounds
-    matrix.counts[owner, column] = counts
-    if _make_monotonic(matrix):
-        context.note("info", "input to histogram_quantile needed to be fixed for monotonicity")
-    return plan.histograms, matrix, size > 0
+    matrix = np.full((len(size), int(size.max(initial=0))), np.inf)
+    matrix[owner, column] = bounds
+    complete = np.zeros(len(size), dtype=np.bool_)
+    complete[owner[np.isposinf(bounds) & (column > 0)]] = True
+    return _Grid(starts, owner, column, matrix, size, complete)
 
 
-def _make_monotonic(buckets: Buckets) -> bool:
-    """Repair counts in place; True if one really fell (not only by floating point noise)."""
-    forced = False
+def _make_monotonic(buckets: Buckets) -> None:
+    """Repair counts in place, and mark where one really fell (not only by floating point noise)."""
     if _rises(buckets):
-        return forced
+        return
     previous = buckets.counts[:, 0].copy()
     for i in range(1, buckets.counts.shape[1]):
         here = i < buckets.size
         current = buckets.counts[:, i]
         noise = here & _almost_equal(previous, current)
         fell = here & ~noise & (current < previous)
-        forced = forced or bool(fell.any())
+        buckets.repaired[fell] = True
         current[noise | fell] = previous[noise | fell]
         previous = np.where(here, current, previous)
-    return forced
 
 
 def _rises(buckets: Buckets) -> bool:
@@ -143,18 +183,17 @@ def quantile(q: float, buckets: Buckets) -> Values:
     with np.errstate(all="ignore"):
         total = buckets.counts[rows, last]
         rank = q * total
-        columns = np.arange(buckets.counts.shape[1])
-        reached = (buckets.counts >= rank[:, None]) | (columns >= last[:, None])
+        reached = buckets.counts >= rank[:, None]
+        reached[rows, last] = True
         hit = reached.argmax(axis=1)
-        below = np.maximum(hit - 1, 0)
-        start = np.where(hit > 0, buckets.bounds[rows, below], 0.0)
-        before = np.where(hit > 0, buckets.counts[rows, below], 0.0)
-        end = buckets.bounds[rows, hit]
-        inside = start + (end - start) * ((rank - before) / (buckets.counts[rows, hit] - before))
+        end, here = buckets.bounds[rows, hit], buckets.counts[rows, hit]
+        # Below the first bucket is a bound of 0 that nothing is under.
+        start = np.where(hit > 0, buckets.bounds[rows, hit - 1], 0.0)
+        before = np.where(hit > 0, buckets.counts[rows, hit - 1], 0.0)
+        inside = start + (end - start) * ((rank - before) / (here - before))
         result = np.where((hit == 0) & (end <= 0), end, inside)
-        result = np.where(hit == last, buckets.bounds[rows, np.maximum(last - 1, 0)], result)
-        complete = np.isposinf(buckets.bounds[rows, last]) & (buckets.size > 1) & (total != 0)
-        return np.where(complete, result, np.nan)
+        result = np.where(hit == last, start, result)
+        return np.where(buckets.complete & (total != 0), result, np.nan)
 
 
 def fraction(lower: float, upper: float, buckets: Buckets) -> Values:

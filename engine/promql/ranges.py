@@ -11,14 +11,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.core.columns import NEVER_MS
 from engine.core.expression import Times, Values
 from engine.core.series import Mask, Rows
-from engine.core.window import NEVER_MS
+from engine.promql import runs
+from engine.promql.runs import Kernel, Result
 from engine.vector import numeric
 from engine.vector.values import RangeVector
 
-Result = tuple[Values, Mask]
-Kernel = Callable[..., Result]
 _EXTRAPOLATE_WITHIN = 1.1
 """Samples count as reaching the edge of the range up to so many mean distances away."""
 
@@ -28,21 +28,33 @@ def block(data: RangeVector, rows: Rows | None = None) -> tuple[NDArray[np.int64
     first = data.first if rows is None else data.first[rows]
     stop = data.stop if rows is None else data.stop[rows]
     width = int((stop - first).max(initial=0))
-    if rows is None and len(first) and (first == first[0]).all() and (stop == stop[0]).all():
+    if rows is None and data.rows is None and len(first) and (first == first[0]).all() and (stop == stop[0]).all():
         cut = slice(int(first[0]), int(stop[0]))
         return data.times[:, cut], data.values[:, cut], np.ones((len(first), width), dtype=np.bool_)
     column = first[:, None] + np.arange(width)
     mask = column < stop[:, None]
     np.minimum(column, max(data.times.shape[1] - 1, 0), out=column)
-    own = np.arange(len(first))[:, None] if rows is None else rows[:, None]
+    own = np.arange(len(first)) if rows is None else rows
+    own = (own if data.rows is None else data.rows[own])[:, None]
     return data.times[own, column], data.values[own, column], mask
 
 
-def ends(data: RangeVector) -> tuple[Rows, Rows, Rows]:
-    """Row numbers, and the columns of the first and last sample in the range (0 where there is none)."""
-    rows = np.arange(len(data.first))
+def ends(data: RangeVector) -> tuple[Rows, Rows]:
+    """Where the first and last sample in the range stand in the matrices laid flat (column 0 where there is none)."""
+    rows = np.arange(len(data.first)) if data.rows is None else data.rows
+    base = rows * data.times.shape[1]
     some = data.stop > data.first
-    return rows, np.where(some, data.first, 0), np.where(some, data.stop - 1, 0)
+    return base + data.first * some, base + (data.stop - 1) * some
+
+
+def times_at(data: RangeVector, places: Rows) -> Times:
+    """The times that stand in some places."""
+    return data.times.reshape(-1).take(places)
+
+
+def values_at(data: RangeVector, places: Rows) -> Values:
+    """The values that stand in some places."""
+    return data.values.reshape(-1).take(places)
 
 
 def _with_resets(data: RangeVector, first_ms: Times, change: Values) -> None:
@@ -51,21 +63,26 @@ def _with_resets(data: RangeVector, first_ms: Times, change: Values) -> None:
     In another order the sum could be rounded to another side of zero.
     """
     fallen = np.flatnonzero((data.drop_ms > first_ms) & (data.stop - data.first > 1))
+    if len(fallen) and runs.is_long(data):
+        first, last = (values_at(data, places[fallen]) for places in ends(data))
+        lost, exact = runs.losses(data, fallen, first, last)
+        change[fallen[exact]] += lost[exact]
+        fallen = fallen[~exact]
     if len(fallen):
         _, values, mask = block(data, fallen)
-        fell = mask[:, 1:] & (values[:, 1:] < values[:, :-1])
+        fell = mask[:, 1:] & runs.fell(values[:, :-1], values[:, 1:])
         lost = np.where(fell, values[:, :-1], 0.0)
         change[fallen] = np.add.accumulate(np.column_stack([change[fallen], lost]), axis=1)[:, -1]
 
 
 def _extrapolated(data: RangeVector, *, counter: bool, per_second: bool) -> Result:
     """Prometheus's `extrapolatedRate` (3.x)."""
-    rows, first, last = ends(data)
+    first, last = ends(data)
     count = data.stop - data.first
-    first_ms, last_ms = data.times[rows, first], data.times[rows, last]
-    first_value = data.values[rows, first]
+    first_ms, last_ms = times_at(data, first), times_at(data, last)
+    first_value = values_at(data, first)
     with np.errstate(all="ignore"):
-        change = data.values[rows, last] - first_value
+        change = values_at(data, last) - first_value
         if counter:
             _with_resets(data, first_ms, change)
         sampled = (last_ms - first_ms) / 1000
@@ -101,14 +118,14 @@ def delta(data: RangeVector) -> Result:
 
 
 def _last_two(data: RangeVector, *, counter: bool) -> Result:
-    rows, _, last = ends(data)
+    _, last = ends(data)
     before = np.maximum(last - 1, 0)
     present = data.stop - data.first > 1
-    new, old = data.values[rows, last], data.values[rows, before]
+    new, old = values_at(data, last), values_at(data, before)
     with np.errstate(all="ignore"):
         change = np.where(counter & (new < old), new, new - old)
         if counter:
-            change = change / ((data.times[rows, last] - data.times[rows, before]) / 1000)
+            change = change / ((times_at(data, last) - times_at(data, before)) / 1000)
     return change, present
 
 
@@ -136,14 +153,12 @@ def present_over_time(data: RangeVector) -> Result:
 
 def last_over_time(data: RangeVector) -> Result:
     """The newest sample."""
-    rows, _, last = ends(data)
-    return data.values[rows, last], data.stop > data.first
+    return values_at(data, ends(data)[1]), data.stop > data.first
 
 
 def first_over_time(data: RangeVector) -> Result:
     """The oldest sample."""
-    rows, first, _ = ends(data)
-    return data.values[rows, first], data.stop > data.first
+    return values_at(data, ends(data)[0]), data.stop > data.first
 
 
 def _per_row(reduce: Callable[[Values, Mask], Values]) -> Kernel:
@@ -165,14 +180,12 @@ def _largest(values: Values, mask: Mask) -> Values:
 
 
 def _changes(values: Values, mask: Mask) -> Values:
-    old, new = values[:, :-1], values[:, 1:]
-    differs = (new != old) & ~(np.isnan(new) & np.isnan(old))
-    return np.asarray((differs & mask[:, 1:]).sum(axis=1), dtype=np.float64)
+    return np.asarray((runs.differs(values[:, :-1], values[:, 1:]) * mask[:, 1:]).sum(axis=1))
 
 
 def _resets(values: Values, mask: Mask) -> Values:
     with np.errstate(invalid="ignore"):
-        return np.asarray(((values[:, 1:] < values[:, :-1]) & mask[:, 1:]).sum(axis=1), dtype=np.float64)
+        return np.asarray((runs.fell(values[:, :-1], values[:, 1:]) & mask[:, 1:]).sum(axis=1), dtype=np.float64)
 
 
 def _mad(values: Values, mask: Mask) -> Values:
@@ -182,14 +195,14 @@ def _mad(values: Values, mask: Mask) -> Values:
     return np.where((np.isnan(values) & mask).any(axis=1), np.nan, result)
 
 
-sum_over_time = _per_row(numeric.row_sums)
-avg_over_time = _per_row(numeric.row_means)
-min_over_time = _per_row(_smallest)
-max_over_time = _per_row(_largest)
+sum_over_time = runs.of_sums(_per_row(numeric.row_sums), lambda sums, _: sums)
+avg_over_time = runs.of_sums(_per_row(numeric.row_means), lambda sums, count: sums / count)
+min_over_time = runs.of_digest(runs.SMALLEST, _per_row(_smallest))
+max_over_time = runs.of_digest(runs.LARGEST, _per_row(_largest))
 stdvar_over_time = _per_row(numeric.row_variances)
 stddev_over_time = _per_row(lambda values, mask: np.sqrt(numeric.row_variances(values, mask)))
-changes = _per_row(_changes)
-resets = _per_row(_resets)
+changes = runs.of_digest(runs.CHANGES, _per_row(_changes), of_pairs=True)
+resets = runs.of_digest(runs.RESETS, _per_row(_resets), of_pairs=True)
 mad_over_time = _per_row(_mad)
 
 
@@ -227,8 +240,7 @@ def _regression(data: RangeVector, origin_ms: Times) -> tuple[Values, Values, Ma
 
 def deriv(data: RangeVector) -> Result:
     """Slope per second of a gauge by linear regression."""
-    rows, first, _ = ends(data)
-    slope, _, present = _regression(data, data.times[rows, first])
+    slope, _, present = _regression(data, times_at(data, ends(data)[0]))
     return slope, present
 
 
@@ -283,14 +295,12 @@ def _is_extreme(reduce: Callable[[Values, Mask], Values]) -> Callable[[Values, M
 
 def ts_of_first_over_time(data: RangeVector) -> Result:
     """When the oldest sample was taken, in seconds."""
-    rows, first, _ = ends(data)
-    return data.times[rows, first] / 1000, data.stop > data.first
+    return times_at(data, ends(data)[0]) / 1000, data.stop > data.first
 
 
 def ts_of_last_over_time(data: RangeVector) -> Result:
     """When the newest sample was taken, in seconds."""
-    rows, _, last = ends(data)
-    return data.times[rows, last] / 1000, data.stop > data.first
+    return times_at(data, ends(data)[1]) / 1000, data.stop > data.first
 
 
 ts_of_max_over_time = _time_of(_is_extreme(_largest))

@@ -33,6 +33,7 @@ _DURATION_OPENS = ("[", ":")
 _OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 _FURTHEST_S = 1e11
 _EXTENSIONS = ("anchored", "smoothed")
+_GROUPINGS = ("by", "without", "on", "ignoring", "group_left", "group_right")
 _OF_THE_QUERY = ("step", "range", "min", "max", "min_of", "max_of")
 
 Edit = tuple[int, int, str]
@@ -50,6 +51,16 @@ def for_parser(text: str) -> str:
             parts += [text[done:start], replacement]
             done = stop
     return "".join([*parts, text[done:]])
+
+
+def with_minus(text: str) -> str:
+    """The rewritten text with each `+` a `-`: of the same type, but what a sign cannot stand before is refused.
+
+    The parser forgets a sign `+` without a look at what follows.
+    """
+    found = tokens(text)
+    signs = {t.offset for before, t in pairwise([Token("", "", 0), *found]) if t.text == "+" and before.text != "@"}
+    return "".join("-" if at in signs else character for at, character in enumerate(text))
 
 
 def at_ms(seconds: float) -> int:
@@ -114,6 +125,17 @@ def _early_times(text: str, found: Sequence[Token]) -> Iterator[Edit]:
             except ValueError as error:
                 raise _refusal(text, "the time after @ is not a number", number) from error
             yield sign.offset, number.end, repr(BEFORE_1970_S + seconds)
+
+
+def _grouping_labels(text: str, found: Sequence[Token]) -> Iterator[Edit]:
+    """`by (a:b)`: the parser takes such a label only as a string. One without a name is refused."""
+    for i, (word, opening) in enumerate(pairwise(found)):
+        if word.text.lower() in _GROUPINGS and opening.text == "(":
+            for token in _until(found[i + 2 :], lambda t: t.text == ")"):
+                if token.kind == "word" and ":" in token.text:
+                    yield token.offset, token.end, f'"{token.text}"'
+                elif token.kind == "string" and len(token.text) == 2:
+                    raise _refusal(text, "a label to group by has no name", token)
 
 
 def _label_selectors(text: str, found: Sequence[Token]) -> Iterator[Edit]:
@@ -203,7 +225,9 @@ def _value(tree: Any) -> float:
     raise TypeError(f"{type(tree).__name__} is not a number")
 
 
-_REWRITES = (_durations, _raw_strings, _byte_escapes, _underscores, _old_names, _early_times, _label_selectors)
+_REWRITES = (
+    _durations, _raw_strings, _byte_escapes, _underscores, _old_names, _early_times, _grouping_labels, _label_selectors,
+)  # fmt: skip
 
 
 def _refuse_unreadable(text: str, found: Sequence[Token]) -> None:

@@ -1,6 +1,6 @@
 """The input of a test in columns, cut by time.
 
-Everything is laid out once per test, ordered by time; what happens in a stretch of time is then a slice of it, and
+What happens in a stretch of time is laid out when it is wanted, ordered by time, and some of what follows with it;
 label sets are encoded once.
 """
 
@@ -19,19 +19,27 @@ from engine.core.step import Shard, StepResult
 from engine.ruletest.model import InputSeries, Test
 
 METRICS, LOGS = "metrics", "logs"
+_POINTS_AT_ONCE = 64
 
 
-def columns_of(series: Iterable[InputSeries], interval_ms: int) -> Columns:
-    """Input series by time. Of one that stands there twice the last counts, as in promtool."""
-    by_key = {label_sets.encode(one.labels): one.points for one in series}
-    places = [np.flatnonzero(points.present) for points in by_key.values()]
-    if not places:
-        return Columns((), np.empty(0, np.intp), np.empty(0, np.int64), np.empty(0))
-    rows = np.repeat(np.arange(len(places)), [len(place) for place in places])
-    values = np.concatenate([points.values[place] for points, place in zip(by_key.values(), places, strict=True)])
-    t_ms = np.concatenate(places) * interval_ms
-    order = np.argsort(t_ms, kind="stable")
-    return Columns(tuple(by_key), rows[order], t_ms[order], values[order])
+class Samples:
+    """Input series, to be had stretch by stretch. Of one that stands there twice the last counts, as in promtool."""
+
+    def __init__(self, series: Iterable[InputSeries], interval_ms: int) -> None:
+        by_key = {label_sets.encode(one.labels): one.points for one in series}
+        self._keys = tuple(by_key)
+        self._points = list(by_key.values())
+        self._interval_ms = interval_ms
+
+    def between(self, first: int, stop: int) -> Columns:
+        """The points numbered from `first` to before `stop` of every series, ordered by time."""
+        parts = [(points.values[first:stop], points.present[first:stop]) for points in self._points]
+        shape = (max((len(values) for values, _ in parts), default=0), len(parts))
+        matrix, there = np.zeros(shape), np.zeros(shape, dtype=np.bool_)  # a row for each time
+        for column, (values, present) in enumerate(parts):
+            matrix[: len(values), column], there[: len(values), column] = values, present
+        place, rows = np.nonzero(there)
+        return Columns(self._keys, rows, (place + first) * self._interval_ms, matrix[there])
 
 
 class Feed:
@@ -39,22 +47,23 @@ class Feed:
 
     def __init__(self, test: Test, shard: Shard) -> None:
         self._shard = shard
-        self._columns = columns_of(test.series, test.interval_ms)
+        self._samples = Samples(test.series, test.interval_ms)
+        self._columns = self._samples.between(0, 0)
+        self._interval_ms = test.interval_ms
+        self._laid = 0
         self._streams = [(Raw(label_sets.encode(stream.labels)), stream.entries) for stream in test.streams]
-        self._done = 0
+        self._next = 0
         self._done_ms = -1
         self._seq = 0
 
     def begin(self) -> None:
         """Let time begin at 0, so that the first evaluation is at 0, as promtool's is."""
-        self._metrics(slice(0, 0), 0)
+        self._step(self._samples.between(0, 0), 0)
         self._shard.step(RuleInput(0, LogBatch(LOGS, 0, 0, 0, 0)))
 
     def move(self, until_ms: int) -> list[StepResult]:
         """Hand over what happens up to and including a time. Both sources have then passed it."""
-        start, stop = self._done, int(np.searchsorted(self._columns.t_ms, until_ms, side="right"))
-        self._done = stop
-        return [self._metrics(slice(start, stop), until_ms + 1), self.move_lines(until_ms)]
+        return [self._step(self._metrics(until_ms), until_ms + 1), self.move_lines(until_ms)]
 
     def move_lines(self, until_ms: int) -> StepResult:
         """Hand over the lines up to and including a time."""
@@ -63,10 +72,20 @@ class Feed:
         self._seq += 1
         return self._shard.step(RuleInput(0, LogBatch(LOGS, 1, self._seq, until_ms + 1, 0, streams)))
 
-    def _metrics(self, part: slice, watermark_ms: int) -> StepResult:
+    def _metrics(self, until_ms: int) -> Columns:
+        """The samples up to a time that were not handed over yet."""
+        first, stop = self._next, until_ms // self._interval_ms + 1
+        self._next = stop
+        if stop > self._laid:
+            self._laid = max(stop, first + _POINTS_AT_ONCE)
+            self._columns = self._samples.between(first, self._laid)
+        columns = self._columns
+        start, end = np.searchsorted(columns.t_ms, [first * self._interval_ms, until_ms + 1])
+        part = slice(int(start), int(end))
+        return Columns(columns.keys, columns.rows[part], columns.t_ms[part], columns.values[part])
+
+    def _step(self, columns: Columns, watermark_ms: int) -> StepResult:
         self._seq += 1
-        whole = self._columns
-        columns = Columns(whole.keys, whole.rows[part], whole.t_ms[part], whole.values[part])
         return self._shard.step(RuleInput(0, MetricBatch(METRICS, 1, self._seq, watermark_ms, 0)), columns)
 
     def _lines(self, until_ms: int) -> Iterator[LogStream]:

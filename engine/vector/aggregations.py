@@ -54,7 +54,7 @@ class Aggregation:
         number = scalar_value(parameter)
         if self.operator == "quantile":
             if not 0 <= number <= 1:
-                context.note("warn", f"quantile value should be between 0 and 1, got {fmt.number(number)}")
+                context.note("warn", f"quantile value should be between 0 and 1, got {fmt.general(number)}")
             return self._reduce(vector, lambda v, g, n: _quantiles(number, v, g, n))
         if self.operator == "limit_ratio":
             return self._share(vector, number, context)
@@ -66,18 +66,22 @@ class Aggregation:
     def _reduce(self, vector: InstantVector, reduce: Reduce) -> InstantVector:
         groups, series = self._groups(vector.series)
         order = vector.series.canonical
-        order = order[vector.present[order]]
-        own, values = groups[order], vector.values[order]
+        if len(order) and vector.present.all():
+            own = vector.series.memo(("canonical groups", self.labels, self.by), lambda: groups[order])
+            present = np.ones(len(series), dtype=np.bool_)  # as each group has a row
+        else:
+            order = order[vector.present[order]]
+            own = groups[order]
+            present = np.bincount(own, minlength=len(series)) > 0
         with np.errstate(all="ignore"):
-            result = reduce(values, own, len(series))
-        return InstantVector(series, result, np.bincount(own, minlength=len(series)) > 0)
+            return InstantVector(series, reduce(vector.values[order], own, len(series)), present)
 
     def _choose(self, vector: InstantVector, parameter: float) -> InstantVector:
         """The first `parameter` rows of each group: by value, or in label order for `limitk`."""
         if math.isnan(parameter):
             raise EvaluationError("Parameter value is NaN")
         if abs(parameter) >= 2**63:
-            raise EvaluationError(f"Scalar value {fmt.number(parameter)} overflows int64")
+            raise EvaluationError(f"Scalar value {fmt.general(parameter)} overflows int64")
         rows = np.flatnonzero(vector.present)
         values, rank = vector.values[rows], vector.series.rank[rows]
         groups = self._groups(vector.series)[0][rows]
@@ -99,14 +103,14 @@ class Aggregation:
             raise EvaluationError("Ratio value is NaN")
         capped = max(-1.0, min(1.0, parameter))
         if capped != parameter:
-            got, cap = fmt.number(parameter), fmt.number(capped)
+            got, cap = fmt.general(parameter), fmt.general(capped)
             context.note("warn", f"ratio value should be between -1 and 1, got {got}, capping to {cap}")
         kept = ratio.chosen(vector.series, capped)
         return InstantVector(vector.series, vector.values, vector.present & kept)
 
     def _count_values(self, vector: InstantVector, name: str) -> InstantVector:
         if not name or "\ufffd" in name:
-            raise EvaluationError(f'invalid label name "{name}"')
+            raise EvaluationError(f"invalid label name {fmt.quoted(name)}")
         groups, series = self._groups(vector.series)
         counts: dict[tuple[tuple[str, str], ...], tuple[Labels, int]] = {}
         for row in np.flatnonzero(vector.present):

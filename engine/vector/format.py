@@ -36,6 +36,11 @@ def json_number(value: float) -> str:
     return repr(value)
 
 
+def fixed(value: float) -> str:
+    """With six decimals (Go's format `%f`)."""
+    return f"{value:f}" if math.isfinite(value) else number(value)
+
+
 def json_seconds(t_ms: int) -> str:
     """A time as Prometheus's HTTP API writes it: seconds, with three decimals where it is not a whole second."""
     whole, part = divmod(abs(t_ms), 1000)
@@ -50,13 +55,24 @@ def exponent_number(value: float) -> str:
     return f"{value:.{digits - 1}e}"
 
 
+def general(value: float) -> str:
+    """As `number`, with an exponent from 1e6 on and below 1e-4 (Go's format `%g`)."""
+    plain = value == 0 or not math.isfinite(value) or -4 <= Decimal(repr(value)).adjusted() < 6
+    return number(value) if plain else exponent_number(value)
+
+
 def open_metrics_number(value: float) -> str:
     """As `number`, but always with a point, as OpenMetrics writes the values of `le` and `quantile`."""
     text = number(value)
     return text if not math.isfinite(value) or "." in text else f"{text}.0"
 
 
+def quoted(text: str) -> str:
+    """A text in double quotes, with escapes where it needs them."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def labels(label_set: Labels) -> str:
     """A label set as PromQL writes it: `{a="1", b="2"}`."""
-    pairs = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sorted(label_set.items()))
+    pairs = (f"{name}={quoted(value)}" for name, value in sorted(label_set.items()))
     return f"{{{', '.join(pairs)}}}"

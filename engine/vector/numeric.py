@@ -30,7 +30,9 @@ def _compensated_sum(values: Values) -> float:
 
 def group_sums(values: Values, groups: Rows, count: int) -> Values:
     """The sum of the values of each group."""
-    sums: Values = np.bincount(groups, weights=values, minlength=count).astype(np.float64)
+    sums: Values = np.bincount(groups, weights=values, minlength=count).astype(np.float64, copy=False)
+    if values.min(initial=0.0) >= 0:
+        return sums  # nothing cancels
     size = np.bincount(groups, weights=np.abs(values), minlength=count)
     with np.errstate(invalid="ignore"):
         doubtful = np.flatnonzero(np.isfinite(size) & (np.abs(sums) < size * _CANCELLATION))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from engine.core.columns import NEVER_MS
 from engine.core.expression import EvaluationError, Times, Values, Vector, Window
 from engine.core.series import Mask, Rows, SeriesSet
-from engine.core.window import NEVER_MS, RangeView
+from engine.core.window import RangeView
 
 LOOKBACK_MS = 300_000
 
@@ -51,7 +52,8 @@ class Context:
 
     `start_ms`, `end_ms` and `step_ms` are those of a range query (all the same time and 0 for an instant one).
     No sample later than `horizon_ms` is seen, if it is set. Warnings and infos for the user are gathered in `notes`.
-    With `delayed_names`, metric names go at the end of the evaluation (`engine.vector.names`).
+    With `delayed_names`, metric names go at the end of the evaluation (`engine.vector.names`). `stretch` holds what is
+    worked out for several times together (`engine.promql.stretch`).
     """
 
     windows: Mapping[str, Window]
@@ -62,6 +64,7 @@ class Context:
     horizon_ms: int | None = None
     notes: dict[tuple[str, str], None] = field(default_factory=dict)
     delayed_names: bool = False
+    stretch: Any = None
 
     def at(self, at_ms: int) -> Context:
         """The same context at another time."""
@@ -158,7 +161,9 @@ def range_value(value: Value) -> RangeVector:
 
 def sorted_vector(vector: InstantVector) -> Vector:
     """The present elements in the order of the expression, or by label set if it has none."""
-    rows = vector.series.ordered(np.flatnonzero(vector.present)) if vector.order is None else vector.order
     if vector.order is not None:
-        rows = rows[vector.present[rows]]
+        rows = vector.order[vector.present[vector.order]]
+    else:
+        rows = np.flatnonzero(vector.present)
+        rows = vector.series.ordered(rows) if len(rows) > 1 else rows
     return Vector([vector.series.labels[row] for row in rows], vector.values[rows])

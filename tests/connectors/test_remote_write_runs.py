@@ -50,6 +50,28 @@ def test_from_the_third_scrape_on_a_request_is_recognised_whole() -> None:
         assert rows(body) == expected(*scrape(number))
 
 
+@pytest.mark.parametrize("cut", [1, 7, 40, 77, 149])
+def test_a_run_that_requests_cut_in_two_is_recognised_in_both(cut: int) -> None:
+    for number in range(2):
+        samples_of(write_request(*scrape(number)))
+    series = scrape(3)
+    for part in (series[:cut], series[cut:]):
+        body = write_request(*part)
+        assert known_parts(body) == len(part)
+        assert rows(body) == expected(*part)
+
+
+def test_the_rest_of_a_cut_run_is_compared_like_any_other() -> None:
+    for number in range(2):
+        samples_of(write_request(*scrape(number)))
+    samples_of(write_request(*scrape(3)[:40]))
+    other = [
+        ({**names, "job": "cart"}, points) if i == 1 else (names, points)
+        for i, (names, points) in enumerate(scrape(3)[40:])
+    ]
+    assert rows(write_request(*other)) == expected(*other)
+
+
 def test_a_series_that_becomes_zero_is_taken_one_by_one_once_and_recognised_after_that() -> None:
     for number in range(2):
         samples_of(write_request(*scrape(number)))
@@ -173,10 +195,10 @@ def test_a_request_of_many_half_known_runs_is_read_in_one_pass() -> None:
 def test_patterns_are_bounded_in_number_and_too_long_ones_are_not_kept() -> None:
     patterns = Patterns(limit=10)
     for i in range(100):
-        patterns.learn([b"\x0a\x02%d" % i], [18], [b"{}"])
+        patterns.learn([b"\x0a\x02%d" % i], [18], [b"{}"], b"")
     assert len(patterns._known) <= 20
     patterns.clear()
-    patterns.learn([b"x" * 70_000], [18], [b"{}"])
+    patterns.learn([b"x" * 70_000], [18], [b"{}"], b"")
     assert not len(patterns._known)
 
 

@@ -209,7 +209,13 @@ def test_a_wall_clock_that_jumps_back_does_no_harm():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), STALE, -0.0, 5e-324, 0.1])
 def test_a_value_goes_over_the_topic_bit_by_bit(value: float):
     (batch,) = stamped(clock(), samples(NOW, value=value), NOW).batches
-    assert decode_batch(encode(batch)).values == struct.pack("<d", value)
+    got = decode_batch(encode(batch))
+    assert isinstance(got, MetricBatch)
+    assert got.numbers.tobytes() == struct.pack("<d", value)
+
+
+def test_values_stand_by_the_place_of_their_bytes():
+    assert pack([1.0, -2.0]) == bytes([0, 0] * 6 + [0xF0, 0x00] + [0x3F, 0xC0])
 
 
 def test_a_line_over_the_limit_is_refused_and_counted_and_its_neighbours_are_taken():
@@ -408,3 +414,55 @@ def test_requests_that_failed_together_may_come_again_apart():
     assert send(source, NOW + 1_000, NOW + 400).dropped == {}
     assert send(source, NOW + 1_000, NOW + 10).dropped == {}
     assert send(source, NOW + 1_100, NOW + 1_100).batches[0].watermark_ms == NOW + 300
+
+
+def test_while_batches_come_fast_the_next_one_says_the_watermark_and_a_heartbeat_only_when_it_stays_out():
+    """
+    batches    . .                     40 ms apart, their events 10 s
+    at (ms)    0 40  60  119 120
+    heartbeat        -   -   beat
+    """
+    source = clock()
+    send(source, NOW, NOW - 10_000)
+    send(source, NOW + 40, NOW)
+    assert [source.heartbeat(NOW + at_ms) for at_ms in (60, 119)] == [None, None]
+    beat = source.heartbeat(NOW + 120)
+    assert beat is not None
+    assert beat.watermark_ms == NOW - 100
+
+
+def test_while_batches_come_slowly_a_heartbeat_says_at_once_what_was_held_back():
+    source = clock()
+    send(source, NOW, NOW - 10_000)
+    send(source, NOW + 51, NOW)
+    assert source.heartbeat(NOW + 52) is not None
+
+
+KNOWING = SourceTiming(lateness_ms=2**53, idle_after_ms=2**53)
+
+
+def test_a_source_that_knows_how_far_it_is_promises_what_it_says_and_nothing_by_itself():
+    source = clock("logs", KNOWING)
+    first = source.complete(NOW - 10_000, NOW)
+    assert first is not None
+    assert (first.watermark_ms, first.streams) == (NOW - 10_000, [])
+    stamp = stamped(source, lines((NOW - 5_000) * 10**6), NOW)
+    assert stamp.batches[0].watermark_ms == NOW - 10_000
+    source.delivered(stamp)
+    assert source.heartbeat(NOW + 3_600_000) is None
+    assert source.complete(NOW - 10_000, NOW) is None  # nothing new
+    assert stamped(source, lines((NOW - 10_001) * 10**6), NOW).dropped == {"late": 1}
+
+
+def test_what_is_on_its_way_or_was_lost_holds_what_is_said_to_be_complete():
+    source = clock("logs", KNOWING)
+    source.complete(NOW - 10_000, NOW)
+    waiting = stamped(source, lines((NOW - 5_000) * 10**6), NOW)
+    source.complete(NOW, NOW)
+    assert source.watermark_ms == NOW - 5_000
+    source.failed(waiting, NOW)
+    assert source.complete(NOW, NOW) is None
+    again = stamped(source, lines((NOW - 5_000) * 10**6), NOW)
+    source.delivered(again)
+    source.complete(NOW, NOW)
+    assert source.watermark_ms == NOW

@@ -26,9 +26,9 @@ async def test_alerts_that_come_while_the_database_is_away_become_incidents_when
     database: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with AsyncExitStack() as stack:
-        gate = await stack.enter_async_context(gated(database.url))
+        gate, database_url = await stack.enter_async_context(gated(database.url))
         service = await stack.enter_async_context(shop.Shop().serving())
-        settings = Settings.model_validate(shop.tree(tmp_path, gate.url, service.url))
+        settings = Settings.model_validate(shop.tree(tmp_path, database_url, service.url))
         node = await stack.enter_async_context(running(settings, ROLES, shop.load_rules(settings)))
         client = shop.Client(await stack.enter_async_context(aiohttp.ClientSession()), node.http_url)
         await shop.ready(node)

@@ -96,7 +96,7 @@ async def test_what_is_delivered_twice_counts_once_and_what_cannot_be_used_is_ke
     good = stream[2].batch
     assert isinstance(good, MetricBatch)
     broken = msgspec.structs.replace(
-        stream[2], batch=msgspec.structs.replace(good, source="other", values=good.values + pack([1.0]))
+        stream[2], batch=msgspec.structs.replace(good, source="other", values=pack([*good.numbers, 1.0]))
     )
     async with evaluator(site) as node:
         await feed(site, [*stream[:3], *stream[:3], broken, *stream[3:]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import AsyncIterator, Callable
+from io import BytesIO
 
 import aiohttp
 import cramjam
@@ -63,14 +64,19 @@ class Log:
 class Site:
     """A running receiver: its log, publisher, counters, clock and address."""
 
-    def __init__(self, limits: PublisherLimits | None = None, connectors: list[Connector] | None = None) -> None:
+    def __init__(
+        self,
+        limits: PublisherLimits | None = None,
+        connectors: list[Connector] | None = None,
+        max_body_bytes: int = 10_000,
+    ) -> None:
         self.now_ms = T_MS
         self.log = Log()
         self.registry = CollectorRegistry()
         metrics = ConnectorMetrics(self.registry)
         self.publisher = Publisher(self.log.send, lambda: self.now_ms, metrics, limits)
         timings = {"loki_push": SourceTiming(lateness_ms=50, idle_after_ms=1_000)}
-        receivers = Receivers(self.publisher, timings, max_body_bytes=10_000, connectors=connectors)
+        receivers = Receivers(self.publisher, timings, max_body_bytes=max_body_bytes, connectors=connectors)
         app = web.Application()
         app.add_routes(receivers.routes())
         self.server = TestServer(app)
@@ -79,7 +85,9 @@ class Site:
     async def post(
         self, path: str = PUSH, body: bytes = LOKI_JSON, headers: dict[str, str] | None = None
     ) -> tuple[int, str]:
-        async with self.session.post(self.server.make_url(path), data=body, headers=headers or JSON) as response:
+        async with self.session.post(
+            self.server.make_url(path), data=BytesIO(body), headers=headers or JSON
+        ) as response:
             self.retry_after = response.headers.get("Retry-After")
             self.written = {
                 name.removeprefix("X-Prometheus-Remote-Write-"): value

@@ -107,11 +107,12 @@ async def test_it_stops_when_we_are_killed(tmp_path: Path) -> None:
 async def test_a_server_that_outlived_everything_is_replaced_and_its_data_kept(tmp_path: Path) -> None:
     child = await start_child(tmp_path)
     [server] = servers(tmp_path)
-    guard = server.parent()
-    assert guard is not None
-    for process in [guard, *guard.children()]:
-        if process != server:
-            process.kill()
+    guard = psutil.Process(server.ppid())
+    # By their parent's id, not `guard.children()`: that compares start times, which move with the system's clock.
+    beside = [one for one in psutil.process_iter(["ppid"]) if one.info["ppid"] == guard.pid and one.pid != server.pid]
+    assert beside, "what waits for our end of the pipe to close"
+    for process in [guard, *beside]:
+        process.kill()
     child.kill()
     await child.wait()
     assert servers(tmp_path), "an orphan"

@@ -7,7 +7,9 @@ import math
 import pytest
 
 from engine.core.expression import EvaluationError
-from tests.promql.scenario import MINUTE_MS, evaluate
+from engine.promql import compile as compile_promql
+from engine.vector.values import Context
+from tests.promql.scenario import MINUTE_MS, evaluate, windows_for
 
 COUNTER = 'c_total{i="a"} 0+60x10'
 
@@ -58,6 +60,62 @@ COUNTER = 'c_total{i="a"} 0+60x10'
 )
 def test_function_at_five_minutes(text: str, data: str, expected: dict[str, float]) -> None:
     assert evaluate(text, data, at_ms=5 * MINUTE_MS) == pytest.approx(expected)
+
+
+SMOOTHED = "double_exponential_smoothing(g[5m], {}, 0.5)"
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"), [("0", "0.000000"), ("-0.5", "-0.500000"), ("1", "1.000000"), ("Inf", "+Inf")]
+)
+def test_a_smoothing_factor_out_of_range_is_an_error_where_there_is_something_to_smooth(factor: str, text: str) -> None:
+    with pytest.raises(EvaluationError) as caught:
+        evaluate(SMOOTHED.format(factor), "g 1 2 3")
+    assert str(caught.value) == f"invalid smoothing factor. Expected: 0 < sf < 1, got: {text}"
+    assert evaluate(SMOOTHED.format(factor), "other 1 2 3") == {}
+
+
+def test_smoothing_by_nan_gives_nan() -> None:
+    assert evaluate(SMOOTHED.format("NaN"), "g 1 2 3", at_ms=2 * MINUTE_MS) == pytest.approx(
+        {"{}": math.nan}, nan_ok=True
+    )
+
+
+QUANTILE = "quantile value should be between 0 and 1, got "
+FIXED = "input to histogram_quantile needed to be fixed for monotonicity"
+FALLING = 'h_bucket{le="1"} 5\nh_bucket{le="2"} 4\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "expected"),
+    [
+        ("quantile(2, g)", "", [QUANTILE + "2"]),
+        ("quantile(1234567, g)", "", [QUANTILE + "1.234567e+06"]),
+        ("quantile(-0.00001, g)", "", [QUANTILE + "-1e-05"]),
+        ("histogram_quantile(NaN, g)", "", [QUANTILE + "NaN"]),
+        ("quantile_over_time(2, g[5m])", "", []),
+        ("quantile_over_time(2, g[5m])", "g 1", [QUANTILE + "2"]),
+        ("histogram_quantile(0.5, h_bucket)", FALLING + 'h_bucket{le="+Inf"} 10', [FIXED]),
+        ("histogram_quantile(0.5, h_bucket)", FALLING, []),  # no answer anyway
+        ("histogram_quantile(2, h_bucket)", FALLING + 'h_bucket{le="+Inf"} 10', [QUANTILE + "2"]),
+        ("histogram_fraction(0, 1, h_bucket)", FALLING + 'h_bucket{le="+Inf"} 10', []),
+    ],
+)
+def test_the_user_is_told_of_what_was_odd(text: str, data: str, expected: list[str]) -> None:
+    expression = compile_promql(text)
+    context = Context(windows_for(expression, data), 0, 0, 0)
+    expression.evaluate_in(context)
+    assert [note for _, note in context.notes] == expected
+
+
+@pytest.mark.parametrize(("name", "shown"), [("g", '"g"'), (r"a\nb", r'"a\nb"'), (r"say \"b\"", r'"say \"b\""')])
+def test_a_metric_that_is_not_named_as_a_counter_is_named(name: str, shown: str) -> None:
+    expression = compile_promql(f'rate({{"{name}"}}[5m])')
+    context = Context(windows_for(expression, f'{{"{name}"}} 1 2'), MINUTE_MS, MINUTE_MS, MINUTE_MS)
+    expression.evaluate_in(context)
+    [(severity, note)] = context.notes
+    assert severity == "info"
+    assert note.endswith(f"name does not end in _total/_sum/_count/_bucket: {shown}")
 
 
 def test_sort_orders_by_value_and_puts_nan_last() -> None:

@@ -20,8 +20,10 @@ def repaired(rows: list[list[float]]) -> tuple[bool, list[list[float]]]:
     counts = np.zeros((len(rows), max(size)))
     for number, row in enumerate(rows):
         counts[number, : len(row)] = row
-    buckets = histograms.Buckets(np.zeros_like(counts), counts, size)
-    return histograms._make_monotonic(buckets), counts.tolist()
+    unmarked = np.zeros(len(rows), dtype=np.bool_)
+    buckets = histograms.Buckets(np.zeros_like(counts), counts, size, unmarked, unmarked.copy())
+    histograms._make_monotonic(buckets)
+    return bool(buckets.repaired.any()), counts.tolist()
 
 
 @given(st.lists(st.lists(COUNTS, min_size=1, max_size=5), min_size=1, max_size=3))

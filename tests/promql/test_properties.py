@@ -15,7 +15,7 @@ from tests.promql.scenario import MINUTE_MS, evaluate
 from tests.real_promql.expressions import Generator
 from tests.real_promql.series import START_MS, generate
 
-SAMPLES = sorted((t_ms, encode(labels), value) for labels, points in generate(3) for t_ms, value in points)
+SAMPLES = sorted((t_ms, encode(labels), value) for labels, points in generate(3, newest=True) for t_ms, value in points)
 KEYS = {key for _, key, _ in SAMPLES}
 TIMES = range(START_MS + 4 * MINUTE_MS, START_MS + 29 * MINUTE_MS, 5 * MINUTE_MS)
 

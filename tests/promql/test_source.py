@@ -27,6 +27,8 @@ from engine.promql import compile as compile_promql
         ("holt_winters", "{__name__='holt_winters'}"),
         ("{'my.metric', 'a b'='c'}", "{__name__='my.metric', 'a b'='c'}"),
         ("sum by ('a.b') (up) # a comment\n + 1", "sum by ('a.b') (up) + 1"),
+        ("sum without (a:b) (up)", "sum without ('a:b') (up)"),
+        ("a + on (x, b:c) group_left (d:e) b", "a + on (x, 'b:c') group_left ('d:e') b"),
         ("up{on='1', sum='2', offset='3'}", "{__name__='up', on='1', sum='2', offset='3'}"),
         (":up:rate[1m:30s]", "{__name__=':up:rate'}[1m:30s]"),
         ("-2 ^ 2", "-(2 ^ 2)"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cramjam
 import httpx
@@ -14,8 +16,16 @@ from connectors.remote_write import MESSAGES
 from engine.core.labels import encode
 from tests.real_promql.series import Series
 
-Answer = dict[bytes, float] | float | None
-"""A vector, a scalar, or None for an error."""
+
+@dataclass
+class Answer:
+    """What came of a query. `kind` is that of the result ("vector", ...) or "error"; values by series and time."""
+
+    kind: str
+    series: dict[bytes, dict[int, Any]] = field(default_factory=dict)
+    error: str = ""
+    notes: set[str] = field(default_factory=set)
+
 
 CONFIG = "global: {evaluation_interval: 1m}\n"
 _RECEIVER = "--web.enable-remote-write-receiver"
@@ -51,13 +61,29 @@ def write(client: httpx.Client, series: Iterable[Series]) -> None:
     assert response.is_success, response.text
 
 
-def query(client: httpx.Client, text: str, at_ms: int) -> tuple[Answer, str]:
-    """What Prometheus answers, and its error if that is what it answers."""
-    response = client.post("/api/v1/query", data={"query": text, "time": f"{at_ms / 1000:.3f}"})
-    answer = response.json()
+def ask(client: httpx.Client, text: str, times: range) -> Answer:
+    """What Prometheus answers: to a range query if there are several times."""
+    if len(times) > 1:
+        path, when = "query_range", {"start": times[0], "end": times[-1], "step": times.step}
+    else:
+        path, when = "query", {"time": times[0]}
+    parameters = {name: f"{ms / 1000:.3f}" for name, ms in when.items()}
+    answer = client.post(f"/api/v1/{path}", data={"query": text, **parameters}).json()
     if answer["status"] != "success":
-        return None, answer["error"]
-    result = answer["data"]["result"]
-    if answer["data"]["resultType"] == "scalar":
-        return float(result[1]), ""
-    return {encode(sample["metric"]): float(sample["value"][1]) for sample in result}, ""
+        return Answer("error", error=answer["error"])
+    kind, result = answer["data"]["resultType"], answer["data"]["result"]
+    notes = {plain(note) for key in ("warnings", "infos") for note in answer.get(key, ())}
+    if kind in ("scalar", "string"):
+        return Answer(kind, {b"": {times[0]: result[1] if kind == "string" else float(result[1])}}, notes=notes)
+    series = {
+        encode(one["metric"]): {round(t * 1000): float(v) for t, v in one.get("values") or [one["value"]]}
+        for one in result
+    }
+    return Answer(kind, series, notes=notes)
+
+
+def plain(note: str) -> str:
+    """A warning or info as far as versions agree on it: without its kind, place and advice."""
+    return re.split(r" \(see |, got |(?: for metric name)| \(\d+:\d+\)", re.sub("^PromQL (warning|info): ", "", note))[
+        0
+    ]

@@ -98,3 +98,31 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
     assert parts.default_cache() == tmp_path / "xdg" / "aureus-sentinel" / "parts"
     monkeypatch.setenv("AUREUS_PARTS", str(tmp_path / "parts"))
     assert parts.default_cache() == tmp_path / "parts"
+
+
+def test_the_module_that_loki_is_built_in_repeats_its_replacements_but_for_those_into_its_own_tree() -> None:
+    own = """module github.com/grafana/loki/v3
+
+go 1.26.5
+
+require github.com/a/b v1.0.0
+
+replace github.com/a/b => github.com/c/d v1.2.3
+
+replace (
+\tgithub.com/e/f => github.com/g/h v0.0.1
+\tgithub.com/grafana/loki/pkg/push => ./pkg/push
+)
+"""
+    found = parts.wrapper_module(own)
+    assert "\ngo 1.26.5\n" in found
+    assert f"require github.com/grafana/loki/v3 v{parts.LOKI_VERSION}\n" in found
+    assert "\tgithub.com/a/b => github.com/c/d v1.2.3\n" in found
+    assert "\tgithub.com/e/f => github.com/g/h v0.0.1\n" in found
+    assert "./pkg/push" not in found
+
+
+def test_a_machine_without_go_cannot_have_loki(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(parts.UnavailableError, match="there is no go"):
+        parts.obtain_loki(tmp_path)
