@@ -177,6 +177,8 @@ def systems() -> Systems:
 async def environment(
     systems: Systems, postgres_url: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[Environment]:
+    on_cluster = request.node.callspec.params["action"].target_kind == "kubernetes"
+    cluster: Cluster | None = request.getfixturevalue("cluster") if on_cluster else None  # skips where there is none
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", systems.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -192,10 +194,9 @@ async def environment(
         host = HttpHost(f"http://127.0.0.1:{runner.addresses[0][1]}", "secret-token")
         made = Environment({"main": host}, {"main": postgres_url}, client, asyncpg.connect, _no_wait)
         made = replace(made, postgres_settings=frozenset({"log_lock_waits"}))
-        if request.node.callspec.params["action"].target_kind != "kubernetes":
+        if cluster is None:
             yield made
         else:
-            cluster: Cluster = request.getfixturevalue("cluster")
             systems.use(cluster)
             async with open_kubernetes(cluster.kubeconfig(), "", 10.0) as api:
                 yield replace(made, kubernetes=api, command="contract")

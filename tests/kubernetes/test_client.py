@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import structlog
+from kubernetes.aio.config import incluster_config
 
+from engine.actions._kubernetes import Request, Resource
 from engine.edge.database import Database
 from engine.edge.kubernetes import KubernetesConfigError, open_kubernetes
 from engine.edge.node import running
@@ -74,6 +76,23 @@ async def test_with_everything_it_needs_it_warns_of_nothing_and_without_its_clus
     (tmp_path / "two").mkdir()
     warned = await started(away, tmp_path / "two", namespace, database.url)
     assert [event for event, _ in warned if event.startswith("executor.")] == ["executor.permissions_unknown"]
+
+
+@pytest.mark.real
+async def test_inside_a_cluster_the_pods_service_account_is_used(
+    cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text(cluster.account(namespace, "executor"))
+    host, port = cluster.url.removeprefix("https://").split(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(cluster.certificate))
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    myself = Resource("authentication.k8s.io", "v1", "selfsubjectreviews", namespaced=False)
+    async with open_kubernetes(None, "", 10.0) as api:
+        answer = await api.send(Request("create", myself, "", body=review))
+    assert answer["status"]["userInfo"]["username"] == f"system:serviceaccount:{namespace}:executor"
 
 
 async def test_outside_a_cluster_a_kubeconfig_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

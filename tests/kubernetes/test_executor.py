@@ -138,7 +138,7 @@ async def test_after_a_crash_the_next_executor_looks_whether_it_was_written_and_
     replicas: int,
 ) -> None:
     target = deployment()
-    one = command(target, by=1, ceiling=5, within_s=2)
+    one = command(target, by=1, ceiling=5)
     scale = load_actions()["kubernetes.scale"]
 
     async def die(*given: Any) -> Result:
