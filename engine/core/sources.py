@@ -56,6 +56,7 @@ _RUNS_OF_A_SOURCE = 10_000
 _IDLE_PACE_MS = 1_000
 _MOST_SKEW_MS = 300_000
 _CATCH_UP_MS = 100
+_DENSE_GAP_MS = 60  # a little more than the distance that a publisher keeps between messages
 
 
 class SourceTiming(Struct, frozen=True):
@@ -271,8 +272,8 @@ class SourceClock:
         self._say_again = True
 
     def _is_dense(self, now_ms: int) -> bool:
-        """Whether batches come so fast that the next is due within `_CATCH_UP_MS`, going by the last two."""
-        return now_ms - self._stamped_at_ms < 2 * self._stamp_gap_ms <= _CATCH_UP_MS
+        """Whether batches come so fast that the next one is about to say it, going by the last two."""
+        return self._stamp_gap_ms <= _DENSE_GAP_MS and now_ms - self._stamped_at_ms < 2 * self._stamp_gap_ms
 
     def _floor_ms(self, now_ms: int) -> int:
         """What is older than this is late."""

@@ -434,8 +434,8 @@ def test_while_batches_come_fast_the_next_one_says_the_watermark_and_a_heartbeat
 def test_while_batches_come_slowly_a_heartbeat_says_at_once_what_was_held_back():
     source = clock()
     send(source, NOW, NOW - 10_000)
-    send(source, NOW + 51, NOW)
-    assert source.heartbeat(NOW + 52) is not None
+    send(source, NOW + 61, NOW)
+    assert source.heartbeat(NOW + 62) is not None
 
 
 KNOWING = SourceTiming(lateness_ms=2**53, idle_after_ms=2**53)
