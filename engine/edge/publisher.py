@@ -200,16 +200,20 @@ class Publisher:
         """Wait for everything on its way, then give up on the rest. Stop the callers first."""
         try:
             async with asyncio.timeout(timeout_s):
-                for source in self._sources.values():
-                    if source.waiting and not source.is_sending:
-                        self._send_waiting(source)
-                while self._tasks:  # an acknowledgement may start another message, or a last heartbeat
+                while self._send_all() or self._tasks:  # an acknowledgement may leave more to send, or a heartbeat
                     await asyncio.wait(self._tasks)
         except TimeoutError:
             late = list(self._tasks)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    def _send_all(self) -> bool:
+        """Send what waits for its time; whether anything did."""
+        waiting = [source for source in self._sources.values() if source.waiting and not source.is_sending]
+        for source in waiting:
+            self._send_waiting(source)
+        return bool(waiting)
 
     def _send_in_time(self, source: Source) -> None:
         """Send what waits as soon as a message may follow the last one."""

@@ -19,16 +19,19 @@ FOR_EVER = PublisherLimits(spacing_s=3_600)
 
 
 class Broker:
-    """Acknowledges at once; `counts` are the samples or lines of each message that has any."""
+    """Acknowledges when its gate is open; `counts` are the samples or lines of each message that has any."""
 
     def __init__(self) -> None:
         self.counts: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def send(self, topic: str, key: bytes, value: bytes) -> None:
         batch = decode_batch(value)
         count = batch.count if isinstance(batch, MetricBatch) else sum(len(one.entries) for one in batch.streams)
         if count:
             self.counts.append(count)
+        await self.gate.wait()
 
 
 def publisher(broker: Broker, limits: PublisherLimits) -> tuple[Publisher, Source]:
@@ -82,3 +85,17 @@ async def test_log_lines_keep_no_distance() -> None:
         assert await own.publish(source, [LogStream(Raw(b'{"job":"a"}'), [line])]) == Taken(1, {})
     assert broker.counts == [1, 1, 1]
     await own.close()
+
+
+async def test_what_waited_behind_a_message_on_its_way_is_sent_before_the_end() -> None:
+    broker = Broker()
+    own, source = publisher(broker, FOR_EVER)
+    broker.gate.clear()
+    both = [asyncio.create_task(own.publish(source, samples(count))) for count in (1, 2)]
+    await asyncio.wait(both, timeout=0)
+    closing = asyncio.create_task(own.close())
+    await asyncio.wait([closing], timeout=0)
+    broker.gate.set()
+    await closing
+    assert [await one for one in both] == [Taken(1, {}), Taken(2, {})]
+    assert broker.counts == [1, 2]
