@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -97,44 +98,52 @@ class Resource(Struct, frozen=True):
     scopes: Sequence[Scope]
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How one of the two encodings writes values and ids; all else is called the same in both."""
+
+    value: Callable[[Any], Any]
+    id: Callable[[Any], str]
+
+    def resources(self, request: Any) -> list[Resource]:
+        """What an export request holds."""
+        return [
+            Resource(self._attributes(sent.resource.attributes), [self._scope(logs) for logs in sent.scope_logs])
+            for sent in request.resource_logs
+        ]
+
+    def _scope(self, logs: Any) -> Scope:
+        return Scope(
+            [self._record(record) for record in logs.log_records],
+            self._attributes(logs.scope.attributes),
+            logs.scope.name,
+            logs.scope.version,
+            logs.scope.dropped_attributes_count,
+        )
+
+    def _record(self, sent: Any) -> Record:
+        if min(sent.time_unix_nano, sent.observed_time_unix_nano) < 0:
+            raise ValueError("a time before 1970")
+        return Record(
+            body=self.value(sent.body),
+            attributes=self._attributes(sent.attributes),
+            time_ns=sent.time_unix_nano,
+            observed_ns=sent.observed_time_unix_nano,
+            severity_number=sent.severity_number,
+            severity_text=sent.severity_text,
+            dropped=sent.dropped_attributes_count,
+            flags=sent.flags,
+            trace_id=_id(self.id(sent.trace_id)),
+            span_id=_id(self.id(sent.span_id)),
+        )
+
+    def _attributes(self, sent: Iterable[Any]) -> Attributes:
+        return [(pair.key, self.value(pair.value)) for pair in sent]
+
+
 def read_protobuf(body: bytes) -> list[Resource]:
     """The resources of an export request in protobuf; raises `DecodeError`."""
-    request = parse_protobuf(_ExportRequest, body)
-    return [
-        Resource(
-            _attributes(sent.resource.attributes),
-            [
-                Scope(
-                    [_record(record) for record in logs.log_records],
-                    _attributes(logs.scope.attributes),
-                    logs.scope.name,
-                    logs.scope.version,
-                    logs.scope.dropped_attributes_count,
-                )
-                for logs in sent.scope_logs
-            ],
-        )
-        for sent in request.resource_logs
-    ]
-
-
-def _record(sent: Any) -> Record:
-    return Record(
-        body=_value(sent.body),
-        attributes=_attributes(sent.attributes),
-        time_ns=sent.time_unix_nano,
-        observed_ns=sent.observed_time_unix_nano,
-        severity_number=sent.severity_number,
-        severity_text=sent.severity_text,
-        dropped=sent.dropped_attributes_count,
-        flags=sent.flags,
-        trace_id=_id(sent.trace_id.hex()),
-        span_id=_id(sent.span_id.hex()),
-    )
-
-
-def _attributes(sent: Iterable[Any]) -> Attributes:
-    return [(pair.key, _value(pair.value)) for pair in sent]
+    return _Reading(_value, bytes.hex).resources(parse_protobuf(_ExportRequest, body))
 
 
 def _value(sent: Any) -> Any:
@@ -221,45 +230,9 @@ _decode_json = msgspec.json.Decoder(_JsonExport, strict=False).decode
 def read_json(body: bytes) -> list[Resource]:
     """The resources of an export request in OTLP's JSON (ids in hex, 64-bit integers as text); raises `DecodeError`."""
     try:
-        return [
-            Resource(
-                _json_attributes(sent.resource.attributes),
-                [
-                    Scope(
-                        [_json_record(record) for record in logs.log_records],
-                        _json_attributes(logs.scope.attributes),
-                        logs.scope.name,
-                        logs.scope.version,
-                        logs.scope.dropped_attributes_count,
-                    )
-                    for logs in sent.scope_logs
-                ],
-            )
-            for sent in _decode_json(body).resource_logs
-        ]
+        return _Reading(_json_value, _hex).resources(_decode_json(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise DecodeError("bad_json", f"the body is not an export request of logs: {error}") from error
-
-
-def _json_record(sent: _JsonRecord) -> Record:
-    if min(sent.time_unix_nano, sent.observed_time_unix_nano) < 0:
-        raise ValueError("a time before 1970")
-    return Record(
-        body=_json_value(sent.body),
-        attributes=_json_attributes(sent.attributes),
-        time_ns=sent.time_unix_nano,
-        observed_ns=sent.observed_time_unix_nano,
-        severity_number=sent.severity_number,
-        severity_text=sent.severity_text,
-        dropped=sent.dropped_attributes_count,
-        flags=sent.flags,
-        trace_id=_id(_hex(sent.trace_id)),
-        span_id=_id(_hex(sent.span_id)),
-    )
-
-
-def _json_attributes(sent: Iterable[_JsonPair]) -> Attributes:
-    return [(pair.key, _json_value(pair.value)) for pair in sent]
 
 
 def _json_value(sent: _JsonValue | None) -> Any:
