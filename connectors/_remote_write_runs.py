@@ -222,7 +222,7 @@ def varint_times(varints: NDArray[np.int64]) -> Times:
 @lru_cache(1_000)
 def _time(varint: int) -> int:
     """The same of one; the times of a scrape's targets come again for all their runs."""
-    return int(varint_times(np.array([varint], np.int64))[0])
+    return sum(((varint >> (8 * byte)) & 0x7F) << (7 * byte) for byte in range(6))
 
 
 def are_six_bytes(varints: NDArray[np.int64]) -> NDArray[np.bool_]:
