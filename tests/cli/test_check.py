@@ -159,3 +159,21 @@ def test_without_runbook_tests_nothing_is_said_of_ways_unless_it_is_asked_for(se
     assert "ways" not in sentinel("test").out
     ran = sentinel("test", "--min-coverage", "1")
     assert (ran.code, "0 of 8 ways" in ran.out) == (1, True)
+
+
+def test_check_with_settings_says_what_these_do_not_allow_and_without_any_nothing(sentinel):
+    write("rules/runbooks/limits.yml", LIMITS.read_text())
+    assert sentinel("check").err == ""
+    write("sentinel.yml", "executor: {allow_actions: [http.request], hosts: {openclaw: {url: 'http://openclaw'}}}\n")
+    assert sentinel("check").err == ""
+    ran = sentinel("check", "--set", "executor.allow_actions=[]")
+    assert (ran.code, ran.err.count("the action http.request is not in executor.allow_actions")) == (0, 2)
+    at = LIMITS.read_text().splitlines().index("      - name: limit") + 1
+    assert ran.err.startswith(f"rules/runbooks/limits.yml:{at}:15: warning: step limit: ")
+
+
+def test_check_refuses_settings_that_cannot_be_used(sentinel):
+    write("rules/runbooks/limits.yml", LIMITS.read_text())
+    write("sentinel.yml", "executor: {allow: []}\n")
+    ran = sentinel("check")
+    assert (ran.code, "sentinel.yml:1:12" in ran.err) == (2, True)
