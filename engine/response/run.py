@@ -261,18 +261,31 @@ def verify_failed(turn: Turn, step: Step, body: Verify, reason: str, text: str) 
     go(turn, body.on_failure, f"ineffective_{reason}", f"what was done did not help: {text}")
 
 
+def completes(turn: Turn, act: Act) -> bool:
+    """Whether an action completes what this run has begun, and so is done though the alert may have ended.
+
+    What was isolated has to come back: that the alert ended is what isolating was for.
+    """
+    return act.even_if_ended and turn.has_acted() and not turn.state.ineffective
+
+
+def _nothing_fires(turn: Turn) -> bool:
+    """Whether there is no alert to act on any more; then the run is over, or people's."""
+    if turn.any_firing():
+        return trigger_ended(turn)
+    # Seldom reached: an alert that ends while the incident waits ends the run at once, see `incident`.
+    lost = turn.unknown()
+    if lost:
+        turn.escalate("no_data", f"not acting on vanished data: {lost}")
+    elif turn.state.ineffective:
+        turn.escalate("ineffective", "the alert is cleared, but what was done did not help; not acting again")
+    else:
+        turn.settle("cleared before acting")
+    return True
+
+
 def _act(turn: Turn, step: Step, act: Act) -> str | None:
-    if not turn.any_firing():
-        # Seldom reached: an alert that ends while the incident waits ends the run at once, see `incident`.
-        lost = turn.unknown()
-        if lost:
-            turn.escalate("no_data", f"not acting on vanished data: {lost}")
-        elif turn.state.ineffective:
-            turn.escalate("ineffective", "the alert is cleared, but what was done did not help; not acting again")
-        else:
-            turn.settle("cleared before acting")
-        return None
-    if trigger_ended(turn):
+    if not completes(turn, act) and _nothing_fires(turn):
         return None
     scope = dict(scope_of(turn.state))
     try:

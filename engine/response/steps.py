@@ -113,7 +113,10 @@ ParamTree = None | bool | int | float | Text | Value | tuple["ParamTree", ...] |
 
 @dataclass(frozen=True)
 class Act:
-    """Send a command, or (`question`) ask a person for it. An empty subject means nothing to do."""
+    """Send a command, or (`question`) ask a person for it. An empty subject means nothing to do.
+
+    `even_if_ended`: it completes what this run has begun, so it is done also when the alert has ended meanwhile.
+    """
 
     action: str
     target: Text
@@ -124,6 +127,7 @@ class Act:
     question: Text | None
     on_empty: str | None
     on_failure: str | None
+    even_if_ended: bool = False
 
 
 @dataclass(frozen=True)
