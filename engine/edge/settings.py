@@ -179,65 +179,8 @@ class Host(Section):
         return environ[self.token_env] if self.token_env else self.token.get_secret_value()
 
 
-class ResponderSettings(Section):
-    """What is decided about an alert, and how far Sentinel may go alone."""
-
-    mode: Mode = Field(
-        default="approve",
-        description="`observe`: only say what would be done; `approve`: a person must agree; `auto`.",
-    )
-    overrides: list[ModeOverride] = Field(
-        default=[], description="Modes of particular commands; the first match decides."
-    )
-    approval_expiry_s: PositiveSeconds = Field(default=900, description="An approval not given by then is a refusal.")
-    databases: dict[str, PostgresUrl] = Field(
-        default={}, description="Databases that investigations read, by name; use a role that can only read."
-    )
-    query_url: HttpUrl = Field(
-        default="", description="Prometheus that investigations may query; empty: only own windows."
-    )
-    hosts: dict[str, Host] = Field(default={}, description="HTTP services that investigations may read, by name.")
-    storm_targets: Positive = Field(
-        default=5, description="So many targets failing within storm_window_s stop automatic commands."
-    )
-    storm_window_s: PositiveSeconds = Field(default=60, description="Window of the storm brake.")
-    private_key_file: Path | None = Field(
-        default=None,
-        description="PEM file of the Ed25519 key that signs commands; empty: one kept in state_dir.",
-    )
-
-
-class Kubernetes(Section):
-    """The cluster whose `executor.namespaces` may be changed."""
-
-    kubeconfig: Path | None = Field(
-        default=None, description="Kubeconfig file; empty: the service account of the pod that this process runs in."
-    )
-    context: str = Field(default="", description="Context of the file; empty: its current one.")
-    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
-
-
-class ExecutorSettings(Section):
-    """What may be done, to what, with which credentials. Only this role needs them."""
-
-    allow_actions: list[str] = Field(default=[], description="Actions that may run; empty: none.")
-    hosts: dict[str, Host] = Field(default={}, description="HTTP services that may be changed, by name.")
-    databases: dict[str, PostgresUrl] = Field(default={}, description="Databases that may be changed, by name.")
-    postgres_settings: list[str] = Field(
-        default=[], description="Server settings that `postgres.alter_system` may change; empty: none."
-    )
-    namespaces: list[str] = Field(default=[], description="Kubernetes namespaces that may be changed; empty: none.")
-    kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
-    lease_s: PositiveSeconds = Field(
-        default=60, description="A claimed command without outcome by then is inconclusive."
-    )
-    public_keys: list[Path] = Field(
-        default=[], description="PEM files of the Ed25519 keys that may sign commands; empty: the one in state_dir."
-    )
-
-
 class Endpoint(Section):
-    """An HTTP service that Sentinel sends to, and how it makes itself known there."""
+    """An HTTP service, and how Sentinel makes itself known there."""
 
     url: HttpUrl = Field(min_length=1, description="Address.")
     username: str = Field(default="", description="User of HTTP basic authentication.")
@@ -258,6 +201,68 @@ class Endpoint(Section):
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file are only useful together")
         return self
+
+
+class Kubernetes(Section):
+    """A cluster, and how it is reached."""
+
+    kubeconfig: Path | None = Field(
+        default=None, description="Kubeconfig file; empty: the service account of the pod that this process runs in."
+    )
+    context: str = Field(default="", description="Context of the file; empty: its current one.")
+    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
+
+
+class ResponderSettings(Section):
+    """What is decided about an alert, and how far Sentinel may go alone."""
+
+    mode: Mode = Field(
+        default="approve",
+        description="`observe`: only say what would be done; `approve`: a person must agree; `auto`.",
+    )
+    overrides: list[ModeOverride] = Field(
+        default=[], description="Modes of particular commands; the first match decides."
+    )
+    approval_expiry_s: PositiveSeconds = Field(default=900, description="An approval not given by then is a refusal.")
+    databases: dict[str, PostgresUrl] = Field(
+        default={}, description="Databases that investigations read, by name; use a role that can only read."
+    )
+    query_url: HttpUrl = Field(
+        default="", description="Prometheus that investigations may query; empty: only own windows."
+    )
+    loki: Endpoint | None = Field(default=None, description="Loki that investigations may query; empty: none.")
+    hosts: dict[str, Host] = Field(default={}, description="HTTP services that investigations may read, by name.")
+    namespaces: list[str] = Field(
+        default=[], description="Kubernetes namespaces that investigations may read; empty: none."
+    )
+    kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
+    storm_targets: Positive = Field(
+        default=5, description="So many targets failing within storm_window_s stop automatic commands."
+    )
+    storm_window_s: PositiveSeconds = Field(default=60, description="Window of the storm brake.")
+    private_key_file: Path | None = Field(
+        default=None,
+        description="PEM file of the Ed25519 key that signs commands; empty: one kept in state_dir.",
+    )
+
+
+class ExecutorSettings(Section):
+    """What may be done, to what, with which credentials. Only this role needs them."""
+
+    allow_actions: list[str] = Field(default=[], description="Actions that may run; empty: none.")
+    hosts: dict[str, Host] = Field(default={}, description="HTTP services that may be changed, by name.")
+    databases: dict[str, PostgresUrl] = Field(default={}, description="Databases that may be changed, by name.")
+    postgres_settings: list[str] = Field(
+        default=[], description="Server settings that `postgres.alter_system` may change; empty: none."
+    )
+    namespaces: list[str] = Field(default=[], description="Kubernetes namespaces that may be changed; empty: none.")
+    kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
+    lease_s: PositiveSeconds = Field(
+        default=60, description="A claimed command without outcome by then is inconclusive."
+    )
+    public_keys: list[Path] = Field(
+        default=[], description="PEM files of the Ed25519 keys that may sign commands; empty: the one in state_dir."
+    )
 
 
 class RemoteWriteSink(Endpoint):
