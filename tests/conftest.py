@@ -1,4 +1,4 @@
-"""One real PostgreSQL for the whole run, a fresh migrated database for each test that asks for one, one cluster, one Docker engine."""
+"""One real PostgreSQL, cluster and Docker engine for the whole run; a fresh migrated database for a test that asks."""
 
 from __future__ import annotations
 
