@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.parts import Program, require
@@ -144,4 +145,11 @@ def running_docker(folder: Path) -> Iterator[DockerEngine]:
         try:
             engine.remove_all()
         finally:
-            running.kill()
+            _end(running)
+
+
+def _end(running: Program) -> None:
+    """End the first process of its namespace, with which the kernel ends all others, and wait until they are gone."""
+    for first in psutil.Process(running.process.pid).children():
+        first.kill()
+    running.process.wait(_COMMAND_TIMEOUT_S)
