@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from engine.core import labels as labelsets
 from engine.core.messages import Outcome, SignedCommand, Transition, encode
-from engine.edge import approvals, control, incidents
+from engine.edge import approvals, control, incidents, silences
 from engine.edge.database import Database
 from engine.edge.investigate import Investigator
 from engine.response.guardrails import Policy
@@ -44,6 +44,7 @@ from engine.response.model import (
     WithdrawApproval,
 )
 from engine.response.signing import sign_body
+from engine.response.silences import Mutes, Window
 from engine.response.steps import Actions, Runbook, group_key, route
 from engine.response.words import cleaned
 
@@ -64,6 +65,7 @@ class ResponderConfig:
     policy: Policy
     key: Ed25519PrivateKey
     clock: Callable[[], int]
+    maintenance: tuple[Window, ...] = ()
 
 
 class Responder:
@@ -80,6 +82,7 @@ class Responder:
         self._asking: dict[tuple[int, int, str], asyncio.Task[None]] = {}
         self._flushing = asyncio.Lock()
         self._is_fresh = True
+        self._silences_seen = -1
         self.counts: Counter[str] = Counter()
 
     def reload(self, runbooks: Sequence[Runbook]) -> None:
@@ -140,7 +143,13 @@ class Responder:
                 "on i.id = a.incident and i.asked = a.command and i.waits = 'approval' and i.status = 'open' "
                 "where a.state <> 'waiting'"
             )
-            due = await conn.fetch("select id, waits from incidents where status = 'open' and wake_ms <= $1", now_ms)
+            # Those that are held may go on as soon as a silence changes.
+            known, self._silences_seen = self._silences_seen, await silences.version(conn)
+            due = await conn.fetch(
+                "select id, waits from incidents where status = 'open' and (wake_ms <= $1 or (waits = 'muted' and $2))",
+                now_ms,
+                known != self._silences_seen,
+            )
         events: list[tuple[int, Event, str | None]] = [
             (row["incident"], Decided(row["command"], row["state"] == "approved", row["decided_by"]), row["command"])
             for row in decided
@@ -261,6 +270,7 @@ class Responder:
             policy=self._config.policy,
             history=await incidents.history(conn, now_ms),
             paused=await control.is_paused(conn),
+            mutes=Mutes(await silences.not_over(conn, now_ms), self._config.maintenance),
         )
 
     async def _write(self, conn: asyncpg.Connection, key: str, decision: Decision, now_ms: int) -> None:

@@ -161,6 +161,7 @@ async def start_responder(node: Node) -> None:
         policy=policy(settings.responder),
         key=signing_key(settings.state_dir, settings.responder.private_key_file),
         clock=node.clock.now_ms,
+        maintenance=tuple(window.window() for window in settings.responder.maintenance),
     )
 
     async def send(target: str, command: SignedCommand) -> None:

@@ -23,6 +23,7 @@ from engine.edge.settings_base import (
     PostgresUrl,
     Section,
 )
+from engine.edge.settings_response import MaintenanceWindow
 from engine.edge.settings_sources import ConnectorSettings
 
 Mode = Literal["observe", "approve", "auto"]
@@ -201,6 +202,9 @@ class ResponderSettings(Section):
         default=5, description="So many targets failing within storm_window_s stop automatic commands."
     )
     storm_window_s: PositiveSeconds = Field(default=60, description="Window of the storm brake.")
+    maintenance: list[MaintenanceWindow] = Field(
+        default=[], description="Windows of planned work; further ones with `sentinel silence add --maintenance`."
+    )
     private_key_file: Path | None = Field(
         default=None,
         description="PEM file of the Ed25519 key that signs commands; empty: one kept in state_dir.",

@@ -14,6 +14,7 @@ from typing import Literal
 from msgspec import Struct
 
 from engine.core.messages import Command
+from engine.response.silences import Mute, MuteReason
 from engine.response.steps import Limits, Mode
 from engine.response.words import count, span
 
@@ -21,6 +22,8 @@ Reason = Literal[
     "replay",
     "expired",
     "paused",
+    "silenced",
+    "maintenance",
     "cooldown",
     "budget_spent",
     "storm",
@@ -78,7 +81,7 @@ class Past(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True):
-    """A command with what is known about its making."""
+    """A command with what is known about its making. `mute`: what mutes the alert it is about."""
 
     command: Command
     attempt: int
@@ -88,6 +91,7 @@ class Request(Struct, frozen=True):
     budget_per_hour: int = Limits().budget_per_hour
     mode: Mode = "auto"
     approved: bool = False
+    mute: Mute | None = None
 
 
 class Verdict(Struct, frozen=True):
@@ -168,6 +172,21 @@ def _paused(facts: _Facts) -> str | None:
     return "everything is paused" if facts.paused else None
 
 
+def _silenced(facts: _Facts) -> str | None:
+    return _muted(facts, "silenced")
+
+
+def _maintenance(facts: _Facts) -> str | None:
+    return _muted(facts, "maintenance")
+
+
+def _muted(facts: _Facts, reason: MuteReason) -> str | None:
+    mute = facts.request.mute
+    if mute is None or mute.reason != reason or mute.until_ms <= facts.now_ms:
+        return None
+    return f"{mute.name}, for another {span(mute.until_ms - facts.now_ms)}"
+
+
 def _cooldown(facts: _Facts) -> str | None:
     command, key = facts.request.command, facts.request.command.target.key()
     for past in reversed(facts.past):
@@ -214,6 +233,8 @@ CHECKS: tuple[tuple[Reason, Callable[[_Facts], str | None]], ...] = (
     ("replay", _replay),
     ("expired", _expired),
     ("paused", _paused),
+    ("maintenance", _maintenance),
+    ("silenced", _silenced),
     ("storm", _storm),
     ("circuit_open", _circuit),
     ("cooldown", _cooldown),

@@ -112,6 +112,8 @@ def _on_firing(turn: Turn, transition: Transition, known: AlertSeen | None) -> N
             turn.escalate("fired_again", "fires again right after it was repaired")
         else:
             run.start_again(turn, seen.fingerprint, "incident.restarted", "fires again: the runbook starts again")
+    elif kind == "muted":
+        run.mute_over(turn)
     elif kind in ("people", "settle"):
         turn.set(awaiting=Awaiting("people"))
         turn.inform(f"joined-{transition.id}", "alert_joined", f"{name} fires too, and nothing is done about it alone")
@@ -137,7 +139,7 @@ def _on_ended(turn: Turn, transition: Transition, known: AlertSeen) -> None:
 
 def _on_none_firing(turn: Turn) -> None:
     kind = turn.state.awaiting.kind
-    free = kind in ("approval", "people", "clear") or (kind in _BEFORE_ACTING and not turn.has_acted())
+    free = kind in ("approval", "people", "clear", "muted") or (kind in _BEFORE_ACTING and not turn.has_acted())
     if not free:
         return  # the verification judges
     lost = turn.unknown()
@@ -158,6 +160,9 @@ def _on_timer(turn: Turn) -> None:
     if state.escalation_due_ms is not None and state.escalation_due_ms <= turn.now_ms:
         turn.raise_level()
     due_ms = state.awaiting.due_ms
+    if state.awaiting.kind == "muted":
+        run.mute_over(turn)
+        return
     if due_ms is None or due_ms > turn.now_ms:
         return
     kind, asked, step = state.awaiting.kind, state.awaiting.asked, answers.step_of(turn)

@@ -16,10 +16,11 @@ from msgspec import Struct
 
 from engine.core.messages import Command, Outcome, OutcomeStatus, Transition
 from engine.response.guardrails import Past, Policy
+from engine.response.silences import Mutes
 from engine.response.steps import Actions, Priority, Runbook
 
 AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed"]
-Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people"]
+Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people", "muted"]
 
 
 class AlertSeen(Struct, frozen=True):
@@ -209,7 +210,8 @@ class IncidentState(Struct, frozen=True):
     """Everything an incident is. Times are wall clock except those of alerts.
 
     `attempt` counts runs of the runbook (an incident opened again starts the next), `trail` lists the steps of the
-    present run. `escalation_level` is how many levels of the chain were told.
+    present run. `escalation_level` is how many levels of the chain were told. `held`: in this run something was not
+    done or not told because of a silence or maintenance, so the runbook runs again when that is over.
     """
 
     id: int
@@ -236,6 +238,7 @@ class IncidentState(Struct, frozen=True):
     acknowledged_ms: int | None = None
     resolved_ms: int | None = None
     resolution: str = ""
+    held: bool = False
 
     @property
     def wake_ms(self) -> int | None:
@@ -266,6 +269,7 @@ class Context:
     policy: Policy = field(default_factory=Policy)
     history: tuple[Past, ...] = ()
     paused: bool = False
+    mutes: Mutes = field(default_factory=Mutes)
     mark: Literal["live", "replay"] = "live"
 
 

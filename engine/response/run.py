@@ -72,6 +72,7 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         escalated_reason="",
         escalation_level=0,
         escalation_due_ms=None,
+        held=False,
         acknowledged_by="",
         acknowledged_ms=None,
         resolved_ms=None,
@@ -121,10 +122,43 @@ def trigger_ended(turn: Turn) -> bool:
     return True
 
 
+def _trigger_muted(turn: Turn) -> bool:
+    """Whether only the alert of this run is muted and another one fires that is not: then the run begins for that."""
+    other = unmuted(turn)
+    if turn.mute_of(turn.state.alert) is None or other is None or turn.has_acted():
+        return False
+    text = f"{turn.name_of(turn.state.trigger)} is muted and {turn.name_of(other)} is not: the runbook starts for that"
+    start_again(turn, other, "incident.restarted", text)
+    return True
+
+
+def unmuted(turn: Turn) -> str | None:
+    """The fingerprint of an alert that fires and is not muted, the one of the present run before others."""
+    alerts = sorted(turn.state.alerts.values(), key=lambda alert: alert.fingerprint != turn.state.trigger)
+    free = (alert for alert in alerts if alert.standing == "firing" and turn.mute_of(alert) is None)
+    return next((alert.fingerprint for alert in free), None)
+
+
+def mute_over(turn: Turn) -> None:
+    """A silence or maintenance that an incident waits for may have ended, or is another one now."""
+    mute = turn.muted
+    if mute is not None:
+        if mute.until_ms != turn.state.awaiting.due_ms:
+            turn.hold(mute)
+        return
+    fires = unmuted(turn)
+    if fires is not None:
+        start_again(turn, fires, "incident.unmuted", "no longer muted and still firing: the runbook starts again")
+    else:
+        turn.escalate("no_data", f"no longer muted; not acting on vanished data: {turn.unknown()}")
+
+
 def finish(turn: Turn) -> None:
     """The steps are through."""
     if turn.all_cleared():
         turn.resolve("verified" if turn.has_acted() else "cleared", "all alerts are cleared")
+    elif turn.state.held:
+        turn.hold(turn.muted)
     elif turn.state.escalated_reason:
         turn.set(awaiting=Awaiting("people"))
     elif turn.has_acted():
@@ -162,8 +196,9 @@ def _say(turn: Turn, step: Step, body: Decide | Notify | Escalate) -> str:
     text = body.text.render(scope)
     if isinstance(body, Notify):
         mark = f"{turn.state.id}-{turn.state.attempt}-{step.name}"
-        turn.note("incident.notified", text, step=step.name)
-        turn.effects.append(Notice(mark, turn.state.id, "notify", (), turn.state.priority, text))
+        if not turn.kept_quiet(step.name, text):
+            turn.note("incident.notified", text, step=step.name)
+            turn.effects.append(Notice(mark, turn.state.id, "notify", (), turn.state.priority, text))
     else:
         runbook = turn.context.runbook
         first = runbook.escalation[0].to if runbook and runbook.escalation else ()
@@ -272,7 +307,7 @@ def _act(turn: Turn, step: Step, act: Act) -> str | None:
         else:
             turn.settle("cleared before acting")
         return None
-    if trigger_ended(turn):
+    if trigger_ended(turn) or _trigger_muted(turn):
         return None
     scope = dict(scope_of(turn.state))
     try:
@@ -306,6 +341,7 @@ def verdict(turn: Turn, act: Act, command: Command, *, approved: bool) -> Verdic
         budget_per_hour=turn.limits.budget_per_hour,
         mode="approve" if strict and act.mode == "auto" else act.mode,
         approved=approved,
+        mute=turn.mute_of(turn.state.alert),
     )
     return check(request, turn.context.policy, turn.context.history, turn.context.paused, turn.now_ms)
 
@@ -315,8 +351,7 @@ def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
     what = describe(command)
     data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
     if said.decision == "refuse":
-        turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
-        turn.escalate(said.reason, f"{what} was refused: {said.detail}")
+        refused(turn, command, said, f"{what} was refused")
     elif said.decision == "observe":
         turn.note("command.observed", f"would do {what} ({said.reason})", command=command.id, **data)
         turn.escalate("observe", f"observing only; would have done {what}")
@@ -332,6 +367,18 @@ def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
         turn.set(awaiting=Awaiting("approval", expires_ms, asked))
     else:
         send(turn, command, said.reason)
+
+
+def refused(turn: Turn, command: Command, said: Verdict, text: str) -> None:
+    """A guardrail said no: people take over, unless it was a silence or maintenance, which is waited for."""
+    what = describe(command)
+    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
+    turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
+    mute = turn.muted
+    if mute is not None and said.reason == mute.reason:
+        turn.hold(mute)
+    else:
+        turn.escalate(said.reason, f"{text}: {said.detail}")
 
 
 def send(turn: Turn, command: Command, why: str) -> None:
