@@ -13,17 +13,21 @@ from engine.response.silences import Silence, checked
 from engine.response.words import cleaned
 
 _COLUMNS = "id::text, kind, matchers, starts_ms, ends_ms, by_name, comment"
-NEW = ""
-"""The id of a silence that is not kept yet."""
+
+
+def new_id() -> str:
+    """The id of a silence to be; given before its transaction, so that one done twice keeps it once."""
+    return str(uuid.uuid4())
 
 
 async def add(conn: asyncpg.Connection, silence: Silence, now_ms: int) -> Silence:
-    """Keep a new silence, which gets its id; one that begins in the past begins now. Raises `ValueError`."""
+    """Keep a new silence; one that begins in the past begins now. Raises `ValueError`."""
     starts_ms = max(silence.starts_ms, now_ms)
     given = checked(cleaned(msgspec.structs.replace(silence, starts_ms=starts_ms)))
     made = await conn.fetchval(
-        "insert into silences (kind, matchers, starts_ms, ends_ms, by_name, comment) "
-        "values ($1, $2, $3, $4, $5, $6) returning id::text",
+        "insert into silences (id, kind, matchers, starts_ms, ends_ms, by_name, comment) "
+        "values ($1::uuid, $2, $3, $4, $5, $6, $7) on conflict do nothing returning id::text",
+        given.id,
         given.kind,
         msgspec.to_builtins(given.matchers),
         given.starts_ms,
@@ -31,9 +35,9 @@ async def add(conn: asyncpg.Connection, silence: Silence, now_ms: int) -> Silenc
         given.by,
         given.comment,
     )
-    kept = msgspec.structs.replace(given, id=str(made))
-    await _record(conn, "silence.added", kept, given.by, now_ms)
-    return kept
+    if made is not None:
+        await _record(conn, "silence.added", given, given.by, now_ms)
+    return given
 
 
 async def expire(conn: asyncpg.Connection, silence_id: str, by: str, now_ms: int) -> Silence | None:

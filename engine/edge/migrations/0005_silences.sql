@@ -3,7 +3,7 @@
 -- Changes take a new version, so that the responder sees with one look whether incidents that are held may go on.
 create sequence silence_versions;
 create table silences (
-    id        uuid   primary key default gen_random_uuid(),
+    id        uuid   primary key,
     kind      text   not null check (kind in ('silence', 'maintenance')),
     matchers  json   not null,
     starts_ms bigint not null,
