@@ -73,7 +73,7 @@ class AmSilence(msgspec.Struct, rename="camel"):
 
 
 def alertmanager_silence(silence: Silence, now_ms: int) -> dict[str, object]:
-    """A silence as Alertmanager's API gives it; `annotations.kind` tells maintenance apart, which that does not know."""
+    """A silence as Alertmanager's API gives it; its `annotations.kind` tells maintenance apart."""
     return {
         "id": silence.id,
         "status": {"state": silence.state(now_ms)},
