@@ -207,7 +207,7 @@ async def start_executor(node: Node) -> None:
     rules = policy(settings.responder)
 
     def mode(command: Command, destructive: bool) -> Any:
-        return mode_of(Request(command, 1, command.namespace, destructive), rules)[0]
+        return mode_of(Request(command, 1, destructive), rules).mode
 
     executor = Executor(
         node.need_database(),
@@ -215,6 +215,7 @@ async def start_executor(node: Node) -> None:
             name=settings.instance,
             allow_actions=frozenset(settings.executor.allow_actions),
             mode=mode,
+            people=rules.people,
             namespaces=frozenset(settings.executor.namespaces),
             lease_ms=int(settings.executor.lease_s * 1000),
         ),
@@ -271,11 +272,16 @@ START: dict[RoleName, Callable[[Node], Awaitable[None]]] = {
 def policy(settings: Any) -> Policy:
     """The guardrails' policy from the responder's settings."""
     return Policy(
-        modes=tuple(ModeRule(one.mode, one.action, one.severity, one.namespace) for one in settings.overrides),
+        modes=tuple(
+            ModeRule(one.mode, one.action, one.severity, one.namespace, tuple(one.match)) for one in settings.overrides
+        ),
         default_mode=settings.mode,
         storm_targets=settings.storm_targets,
         storm_window_ms=int(settings.storm_window_s * 1000),
         approval_expiry_ms=int(settings.approval_expiry_s * 1000),
+        production=tuple(settings.production),
+        four_eyes=tuple(settings.four_eyes),
+        flap_repairs=settings.flap_repairs,
     )
 
 

@@ -22,20 +22,18 @@ import re
 from collections.abc import Mapping
 
 from engine.core.diagnostics import Path, Problem, load_yaml
-from engine.core.labels import Matcher, MatcherSet, MatchOp
+from engine.core.labels import MatcherSet, parse_matcher
 from engine.response.conditions import Condition
 from engine.response.reader import NAME, Reader
 from engine.response.runbook_check import check_runbook
 from engine.response.runbook_steps import read_steps
 from engine.response.steps import Actions, EscalationLevel, Limits, Priority, Runbook
 
-__all__ = ["Runbook", "load_runbooks", "parse_matcher"]
+__all__ = ["Runbook", "load_runbooks"]
 
 _KEYS = ("name", "match", "priority", "group_by", "limits", "escalation", "summary", "follow_up", "steps")
 _LIMITS = ("cooldown", "budget_per_hour", "stabilisation", "reopen")
 _PRIORITIES: tuple[Priority, ...] = ("P0", "P1", "P2", "P3")
-_OPERATORS: tuple[MatchOp, ...] = ("=~", "!~", "!=", "=")
-_MATCHER = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|([^\s"{},]*))\s*')
 
 
 def load_runbooks(text: str, file: str, *, actions: Actions) -> tuple[list[Runbook], list[Problem]]:
@@ -115,19 +113,6 @@ def _read_match(reader: Reader, path: Path, item: object) -> MatcherSet:
         except ValueError as error:
             reader.refuse(where, str(error))
     return MatcherSet(matchers)
-
-
-def parse_matcher(text: str) -> Matcher:
-    """A matcher as Alertmanager writes it: `job="a"`, `job!="a"`, `job=~"a.*"`, `job!~"a.*"`. Raises `ValueError`."""
-    found = _MATCHER.fullmatch(text)
-    if found is None:
-        raise ValueError(f'not a matcher: {text!r} (write it like severity="critical" or job=~"aureus-.*")')
-    op = next(known for known in _OPERATORS if known == found[2])
-    quoted = found[3]
-    value = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], quoted) if quoted is not None else found[4]
-    if quoted is not None and op in ("=~", "!~"):
-        value = re.sub(r'\\(["\\])', r"\1", quoted)
-    return Matcher(found[1], op, value)
 
 
 def _read_priority(reader: Reader, path: Path, item: object) -> Priority | Mapping[str, Priority] | Condition:
