@@ -12,11 +12,11 @@ from engine.cli.output import NO, Json, Stop, say, say_json, say_table, table
 from engine.console.pages import clock_time, span
 from engine.console.silences import alertmanager_silence, parse_time_ms
 from engine.core import duration
+from engine.core.labels import parse_matcher
 from engine.edge import silences as rows
 from engine.edge.clock import now_ms
 from engine.edge.database import Database
 from engine.edge.settings import Settings
-from engine.response.matchers import parse_matcher
 from engine.response.silences import Silence, SilenceKind, Window, checked
 
 silence = typer.Typer(help="Leave alerts alone for a while: nothing is done, nobody is told.", no_args_is_help=True)

@@ -17,8 +17,7 @@ from aiohttp import web
 from engine.console import guard
 from engine.console.pages import iso_time
 from engine.core import duration
-from engine.core.labels import Matcher, MatchOp
-from engine.response.matchers import matcher_set, parse_matcher
+from engine.core.labels import Matcher, MatcherSet, MatchOp, parse_matcher
 from engine.response.silences import Silence, SilenceKind
 
 log = structlog.get_logger(__name__)
@@ -179,7 +178,7 @@ class SilencePages:
         found = [
             one
             for one in await self._store.silences(_SHOWN)
-            if not filters or matcher_set(filters)({m.name: m.value for m in one.matchers})
+            if not filters or MatcherSet(filters)({m.name: m.value for m in one.matchers})
         ]
         return web.json_response([alertmanager_silence(one, now_ms) for one in found])
 

@@ -39,6 +39,7 @@ _REFUSALS: dict[approvals.DecideReason, str] = {
     "expired": "the approval has expired; nothing will be done",
     "already_decided": "it was decided already",
     "changed_command": "the command is not the one that was shown; look at it again",
+    "same_person": "you have agreed already; a second person must agree too",
 }
 
 _LINES = (
@@ -106,7 +107,7 @@ class PostgresStore:
             return (await _with_questions(conn, [found]))[0] if found is not None else None
 
     async def decide(self, command: str, decision: Decision, now_ms: int) -> Approval:
-        """Take a decision; the command it was about. Raises `DecisionRefusedError`."""
+        """Take a decision; what it was about, as it stands then. Raises `DecisionRefusedError`."""
         verdict: approvals.Decision = "approved" if decision.approve else "denied"
 
         async def work(conn: asyncpg.Connection) -> approvals.Decided:
@@ -241,4 +242,7 @@ def _approval(found: approvals.Approval, question: str = "") -> Approval:
         requested_ms=found.requested_ms,
         expires_ms=found.expires_ms,
         question=question,
+        people=found.people,
+        yes_by=found.yes_by,
+        state=found.state,
     )

@@ -8,7 +8,7 @@ import msgspec
 from engine.core.messages import Command, Outcome, SignedCommand, encode
 from engine.edge import approvals, audit, claims
 from engine.response.commands import describe
-from engine.response.guardrails import Past
+from engine.response.guardrails import DAY_MS, Past, repair_of
 from engine.response.model import (
     Decision,
     Evidence,
@@ -24,7 +24,6 @@ from engine.response.model import (
 from engine.response.record import CommandRow, EvidenceRow, IncidentRecord
 from engine.response.words import cleaned
 
-HISTORY_MS = 24 * 3_600_000
 _RESPONDERS = 0x5E47_1E57  # any constant of ours: turns of all responders happen one after the other
 _decode_state = msgspec.json.Decoder(IncidentState).decode
 
@@ -102,7 +101,9 @@ async def write_question(conn: asyncpg.Connection, effect: RequestApproval | Wit
     """Ask a person about a command, or take the question back."""
     if isinstance(effect, RequestApproval):
         body = encode(effect.command).decode()
-        await approvals.request(conn, body, now_ms=now_ms, expires_ms=effect.expires_ms, by="responder")
+        await approvals.request(
+            conn, body, now_ms=now_ms, expires_ms=effect.expires_ms, by="responder", people=effect.people
+        )
         return
     found = await approvals.find(conn, effect.command, lock=True)
     if found is None:
@@ -111,8 +112,8 @@ async def write_question(conn: asyncpg.Connection, effect: RequestApproval | Wit
         await approvals.decide(conn, effect.command, "denied", by=f"responder ({effect.reason})", now_ms=now_ms)
     elif found.state == "approved":
         # Whoever agreed has to hear that it came to nothing.
-        text = f"{describe(found.decoded())}: approved by {found.decided_by}, and not sent: {effect.reason}"
-        data: dict[str, object] = {"by": found.decided_by, "reason": effect.reason}
+        text = f"{describe(found.decoded())}: approved by {found.deciders}, and not sent: {effect.reason}"
+        data: dict[str, object] = {"by": found.deciders, "reason": effect.reason}
         await write_note(conn, found.incident, Note("command.not_sent", text, now_ms, data, effect.command), now_ms)
 
 
@@ -120,7 +121,7 @@ async def write_command(conn: asyncpg.Connection, command: Command, attempt: int
     """Put a command into the outbox, once."""
     await conn.execute(
         "insert into commands (command, incident, attempt, runbook, step, action, target, issued_ms, expires_ms, "
-        "signed) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
+        "signed, repair) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict do nothing",
         command.id,
         command.incident,
         attempt,
@@ -131,6 +132,7 @@ async def write_command(conn: asyncpg.Connection, command: Command, attempt: int
         command.issued_ms,
         command.expires_ms,
         encode(signed).decode(),
+        repair_of(command),
     )
 
 
@@ -212,9 +214,9 @@ async def write_note(conn: asyncpg.Connection, incident: int, note: Note, now_ms
 async def history(conn: asyncpg.Connection, now_ms: int) -> tuple[Past, ...]:
     """The commands of the last day."""
     rows = await conn.fetch(
-        "select command, incident, attempt, runbook, step, action, target, issued_ms, status, finished_ms "
+        "select command, incident, attempt, runbook, step, action, target, issued_ms, status, finished_ms, repair "
         "from commands where issued_ms > $1 order by seq desc limit 5000",
-        now_ms - HISTORY_MS,
+        now_ms - DAY_MS,
     )
     return tuple(Past(**dict(row)) for row in rows)
 

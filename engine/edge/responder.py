@@ -139,10 +139,11 @@ class Responder:
         await self._operate()
         async with self._database.connection() as conn:
             decided = await conn.fetch(
-                "select a.command, a.incident, a.state, a.decided_by from approvals a join incidents i "
+                "select a.command, a.incident from approvals a join incidents i "
                 "on i.id = a.incident and i.asked = a.command and i.waits = 'approval' and i.status = 'open' "
                 "where a.state <> 'waiting'"
             )
+            answers = [await self._decided(conn, row["command"]) for row in decided]
             # Those that are held may go on as soon as a silence changes.
             known, self._silences_seen = self._silences_seen, await silences.version(conn)
             due = await conn.fetch(
@@ -151,8 +152,9 @@ class Responder:
                 known != self._silences_seen,
             )
         events: list[tuple[int, Event, str | None]] = [
-            (row["incident"], Decided(row["command"], row["state"] == "approved", row["decided_by"]), row["command"])
-            for row in decided
+            (row["incident"], answer, row["command"])
+            for row, answer in zip(decided, answers, strict=True)
+            if answer is not None
         ]
         # A question that is being asked has its own time limit, and after a start it is asked again first.
         asking = {incident for incident, _, _ in self._asking}
@@ -244,7 +246,7 @@ class Responder:
             return None
         asked = state.awaiting.asked
         if isinstance(event, TimerDue) and isinstance(asked, RequestApproval):
-            event = await self._decided_meanwhile(conn, asked) or event
+            event = await self._decided(conn, asked.command.id) or event  # just before the time was over is in time
         decision = respond(state, event, context)
         if decision.state == state and not decision.effects:
             return decision
@@ -254,12 +256,12 @@ class Responder:
         await self._write(conn, key, decision, context.now_ms)
         return decision
 
-    async def _decided_meanwhile(self, conn: asyncpg.Connection, asked: RequestApproval) -> Decided | None:
-        """A decision that came just before the time was over is one."""
-        found = await approvals.find(conn, asked.command.id)
+    async def _decided(self, conn: asyncpg.Connection, command: str) -> Decided | None:
+        """What was decided about a command; None while that is open."""
+        found = await approvals.find(conn, command)
         if found is None or found.state == "waiting":
             return None
-        return Decided(found.command, found.state == "approved", found.decided_by or "")
+        return Decided(found.command, found.state == "approved", found.deciders)
 
     async def _context(self, conn: asyncpg.Connection, runbook: Runbook | None) -> Context:
         now_ms = self._config.clock()

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
 
+from engine.core.labels import MatcherSet, parse_matcher
 from engine.edge.settings_base import Section
-from engine.response.matchers import matcher_set, parse_matcher
 from engine.response.silences import Window
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -41,7 +41,7 @@ class MaintenanceWindow(Section):
     def window(self) -> Window:
         """The window itself; raises `ValueError` for a bad matcher or an unknown time zone."""
         matchers = tuple(parse_matcher(text) for text in self.match)
-        matcher_set(matchers)
+        MatcherSet(matchers)
         try:
             ZoneInfo(self.timezone)
         except (KeyError, ValueError, OSError) as error:

@@ -94,7 +94,7 @@ def on_decided(turn: Turn, event: Decided) -> None:
 def _send_approved(turn: Turn, act: Act, command: Command, by: str) -> None:
     said = run.verdict(turn, act, command, approved=True)
     if said.decision == "send":
-        run.send(turn, command, f"approved by {by}")
+        run.send(turn, command, said.reason, f"approved by {by}")
         return
     run.refused(turn, command, said, f"{describe(command)} was approved, and refused")
 

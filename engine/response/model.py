@@ -104,11 +104,12 @@ class Investigate(Struct, frozen=True, tag="investigate"):
 
 
 class RequestApproval(Struct, frozen=True, tag="request_approval"):
-    """Ask a person about exactly this command; answered by `Decided`."""
+    """Ask so many people about exactly this command; answered by `Decided`."""
 
     command: Command
     question: str
     expires_ms: int
+    people: int = 1
 
 
 class WithdrawApproval(Struct, frozen=True, tag="withdraw_approval"):

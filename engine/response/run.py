@@ -335,11 +335,11 @@ def verdict(turn: Turn, act: Act, command: Command, *, approved: bool) -> Verdic
     request = Request(
         command=command,
         attempt=turn.state.attempt,
-        namespace=command.namespace,
         destructive=declared.destructive if declared else True,
         cooldown_ms=turn.limits.cooldown_ms,
         budget_per_hour=turn.limits.budget_per_hour,
         mode="approve" if strict and act.mode == "auto" else act.mode,
+        why="ineffective" if turn.state.ineffective else "runbook_mode",
         approved=approved,
         mute=turn.mute_of(turn.state.alert),
     )
@@ -353,20 +353,22 @@ def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
     if said.decision == "refuse":
         refused(turn, command, said, f"{what} was refused")
     elif said.decision == "observe":
-        turn.note("command.observed", f"would do {what} ({said.reason})", command=command.id, **data)
+        turn.note("command.observed", f"would do {what} ({said.detail})", command=command.id, **data)
         turn.escalate("observe", f"observing only; would have done {what}")
     elif said.decision == "approve":
         expires_ms = turn.now_ms + max(act.expires_ms, turn.context.policy.approval_expiry_ms)
         command = replace(command, expires_ms=expires_ms)
-        asked = RequestApproval(command, question or f"{what}?", expires_ms)
-        text = f"waits for a person: {what} ({said.reason})" + (f": {question}" if question else "")
+        people = turn.context.policy.people(command)
+        asked = RequestApproval(command, question or f"{what}?", expires_ms, people)
+        who = "a person" if people == 1 else f"{people} people"
+        text = f"waits for {who}: {what} ({said.detail})" + (f": {question}" if question else "")
         turn.note("command.held", text, command=command.id, expires_ms=expires_ms, question=asked.question, **data)
         within = span(expires_ms - turn.now_ms)
         turn.inform(f"held-{command.id}", "approval", f"to be decided within {within}: {question or what} [{what}]")
         turn.effects.append(asked)
         turn.set(awaiting=Awaiting("approval", expires_ms, asked))
     else:
-        send(turn, command, said.reason)
+        send(turn, command, said.reason, said.detail)
 
 
 def refused(turn: Turn, command: Command, said: Verdict, text: str) -> None:
@@ -381,10 +383,10 @@ def refused(turn: Turn, command: Command, said: Verdict, text: str) -> None:
         turn.escalate(said.reason, f"{text}: {said.detail}")
 
 
-def send(turn: Turn, command: Command, why: str) -> None:
-    """Send a command that the guardrails let through."""
+def send(turn: Turn, command: Command, reason: str, why: str) -> None:
+    """Send a command that the guardrails let through, for `reason`; `why` says it in words."""
     text = f"sent: {describe(command)} ({why})"
-    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": why}
+    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": reason}
     turn.note("command.sent", text, command=command.id, **data)
     asked = Send(command)
     turn.effects.append(asked)

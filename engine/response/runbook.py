@@ -22,15 +22,14 @@ import re
 from collections.abc import Mapping
 
 from engine.core.diagnostics import Path, Problem, load_yaml
-from engine.core.labels import MatcherSet
+from engine.core.labels import MatcherSet, parse_matcher
 from engine.response.conditions import Condition
-from engine.response.matchers import parse_matcher
 from engine.response.reader import NAME, Reader
 from engine.response.runbook_check import check_runbook
 from engine.response.runbook_steps import read_steps
 from engine.response.steps import Actions, EscalationLevel, Limits, Priority, Runbook
 
-__all__ = ["Runbook", "load_runbooks", "parse_matcher"]
+__all__ = ["Runbook", "load_runbooks"]
 
 _KEYS = ("name", "match", "priority", "group_by", "limits", "escalation", "summary", "follow_up", "steps")
 _LIMITS = ("cooldown", "budget_per_hour", "stabilisation", "reopen")

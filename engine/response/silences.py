@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from engine.core.labels import Matcher
-from engine.response.matchers import matcher_set
+from engine.core.labels import Matcher, MatcherSet
 
 MuteReason = Literal["silenced", "maintenance"]
 SilenceKind = Literal["silence", "maintenance"]
@@ -93,11 +93,11 @@ class Mutes(Struct, frozen=True):
         found = [
             Mute(_REASON[silence.kind], f"{silence.kind} {silence.id} by {silence.by}", silence.ends_ms)
             for silence in self.silences
-            if silence.state(now_ms) == "active" and matcher_set(silence.matchers)(labels)
+            if silence.state(now_ms) == "active" and _compiled(silence.matchers)(labels)
         ]
         for window in self.windows:
             until_ms = window.until_ms(now_ms)
-            if until_ms is not None and matcher_set(window.matchers)(labels):
+            if until_ms is not None and _compiled(window.matchers)(labels):
                 found.append(Mute("maintenance", f"maintenance window {window.name}", until_ms))
         return max(found, key=lambda mute: (mute.until_ms, mute.name), default=None)
 
@@ -114,8 +114,8 @@ def checked(silence: Silence) -> Silence:
     """
     if not silence.matchers:
         raise ValueError('a silence needs a matcher, e.g. alertname="HighLatency"')
-    matcher_set(silence.matchers)
-    if matcher_set(silence.matchers)({}):
+    _compiled(silence.matchers)
+    if _compiled(silence.matchers)({}):
         raise ValueError("these matchers fit every alert; at least one must ask for a text that is not empty")
     if silence.ends_ms <= silence.starts_ms:
         raise ValueError("a silence ends after its start")
@@ -124,3 +124,9 @@ def checked(silence: Silence) -> Silence:
     if not silence.comment.strip():
         raise ValueError("a silence needs a comment: why, and what is being done")
     return silence
+
+
+@lru_cache(maxsize=4096)
+def _compiled(matchers: tuple[Matcher, ...]) -> MatcherSet:
+    """Compiled once, however often they are asked; raises `ValueError`."""
+    return MatcherSet(matchers)

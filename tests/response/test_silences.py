@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from engine.core.labels import parse_matcher
 from engine.core.messages import Command, Target
 from engine.response.guardrails import Policy, Request, check
-from engine.response.matchers import parse_matcher
 from engine.response.model import Alerted, Context, Decided, Decision, Notice, Operated, Reported, TimerDue
 from engine.response.silences import Mute, Mutes, Silence, Window, checked
 from engine.response.steps import Actions, Runbook
@@ -118,7 +118,7 @@ COMMAND = Command(
 @pytest.mark.parametrize("reason", ["silenced", "maintenance"])
 def test_a_muted_alerts_command_is_refused_by_name_also_when_it_was_approved(reason: str) -> None:
     mute = Mute(reason, "silence s1 by ada", START_MS + 90_000)  # type: ignore[arg-type]  # tables hold plain strings
-    request = Request(COMMAND, 1, "aureus", destructive=False, mute=mute)
+    request = Request(COMMAND, 1, destructive=False, mute=mute)
     for asked in (request, replace(request, approved=True)):
         verdict = check(asked, AUTOMATIC, (), False, START_MS)
         assert (verdict.decision, verdict.reason) == ("refuse", reason)
