@@ -17,7 +17,9 @@ from msgspec import Struct
 from engine.core.messages import Command, Outcome, OutcomeStatus, Transition
 from engine.response.guardrails import Past, Policy
 from engine.response.silences import Mutes
-from engine.response.steps import Actions, Priority, Runbook
+from engine.response.steps import Actions, Priority, Read, Runbook
+
+NO_OUTCOME = "no outcome came"
 
 AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed"]
 Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people", "muted"]
@@ -66,6 +68,7 @@ class ActionTaken(Struct, frozen=True):
     status: Literal["sent"] | OutcomeStatus = "sent"
     reason: str = ""
     finished_ms: int = 0
+    detail: dict[str, object] = {}
 
 
 # What an incident asks of the world ----------------------------------------------------------------------------------
@@ -85,11 +88,31 @@ class PromqlQuery(Struct, frozen=True, tag="promql"):
     query: str
 
 
+class LogqlQuery(Struct, frozen=True, tag="logql"):
+    """A query of Loki: an instant one, or (`is_lines`) one for the newest `limit` lines since `since_ms` ago."""
+
+    query: str
+    is_lines: bool
+    since_ms: int
+    limit: int
+
+
+class KubernetesRead(Struct, frozen=True, tag="kubernetes"):
+    """Something about an object of a cluster, see `response.steps.READS`; `target` is not yet checked to be a name."""
+
+    read: Read
+    target: str
+    tail: int
+
+
 class HttpGet(Struct, frozen=True, tag="http"):
     """A GET on a configured host."""
 
     host: str
     path: str
+
+
+Query = PostgresQuery | PromqlQuery | LogqlQuery | KubernetesRead | HttpGet
 
 
 class Investigate(Struct, frozen=True, tag="investigate"):
@@ -98,7 +121,7 @@ class Investigate(Struct, frozen=True, tag="investigate"):
     incident: int
     attempt: int
     step: str
-    query: PostgresQuery | PromqlQuery | HttpGet
+    query: Query
     timeout_ms: int
     max_rows: int
 
@@ -290,8 +313,10 @@ def scope_of(state: IncidentState) -> Mapping[str, object]:
     """The names that conditions and texts of a runbook see."""
     alert = state.alert
     found = {name: _plain(evidence) for name, evidence in state.evidence.items()}
+    done = {taken.command.step: _told(taken) for taken in state.actions if taken.attempt == state.attempt}
     return {
         **found,
+        **done,
         "labels": alert.labels,
         "alert": {
             "name": alert.alertname,
@@ -308,3 +333,10 @@ def scope_of(state: IncidentState) -> Mapping[str, object]:
 
 def _plain(evidence: Evidence) -> dict[str, object]:
     return {"rows": evidence.rows, "status": evidence.status, "body": evidence.body, "truncated": evidence.truncated}
+
+
+def _told(taken: ActionTaken) -> dict[str, object]:
+    """What became of a command. One that nobody answered for is inconclusive: the next step comes after its time."""
+    if taken.status == "sent":
+        return {"status": "inconclusive", "reason": NO_OUTCOME, "detail": {}}
+    return {"status": taken.status, "reason": taken.reason, "detail": taken.detail}

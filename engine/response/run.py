@@ -15,21 +15,38 @@ from msgspec.structs import replace
 
 from engine.core.messages import Command
 from engine.response.commands import CommandError, describe, is_empty, make_command
-from engine.response.conditions import RenderError
+from engine.response.conditions import RenderError, Scope
 from engine.response.guardrails import Request, Verdict, check
 from engine.response.model import (
     ActionTaken,
     Awaiting,
     HttpGet,
     Investigate,
+    KubernetesRead,
+    LogqlQuery,
     Notice,
     PostgresQuery,
     PromqlQuery,
+    Query,
     RequestApproval,
     Send,
     scope_of,
 )
-from engine.response.steps import END, Act, Decide, Escalate, HttpSource, Notify, PostgresSource, Step, Verify, Wait
+from engine.response.steps import (
+    END,
+    Act,
+    Decide,
+    Escalate,
+    KubernetesSource,
+    LogqlSource,
+    Notify,
+    PostgresSource,
+    PromqlSource,
+    Source,
+    Step,
+    Verify,
+    Wait,
+)
 from engine.response.steps import Investigate as InvestigateStep
 from engine.response.turn import Turn, priority_of, worst
 from engine.response.words import span
@@ -222,22 +239,28 @@ def _decide(turn: Turn, step: Step, body: Decide) -> str:
 
 def investigate(turn: Turn, step: Step, body: InvestigateStep) -> None:
     """Ask a step's question."""
-    source, state = body.source, turn.state
-    query: PostgresQuery | PromqlQuery | HttpGet
+    state = turn.state
     try:
-        if isinstance(source, PostgresSource):
-            scope = scope_of(state)
-            query = PostgresQuery(source.database, source.query, [p.value(scope) for p in source.params])
-        elif isinstance(source, HttpSource):
-            query = HttpGet(source.host, source.path)
-        else:
-            query = PromqlQuery(source.query)
+        query = _query(body.source, scope_of(state))
     except RenderError as error:
         go(turn, body.on_failure, "investigation_failed", f"{step.name}: {error}")
         return
     asked = Investigate(state.id, state.attempt, step.name, query, body.timeout_ms, body.max_rows)
     turn.effects.append(asked)
     turn.set(awaiting=Awaiting("evidence", turn.now_ms + body.timeout_ms + EVIDENCE_GRACE_MS, asked))
+
+
+def _query(source: Source, scope: Scope) -> Query:
+    """The question of a source with its values put in. Raises `RenderError`."""
+    if isinstance(source, PostgresSource):
+        return PostgresQuery(source.database, source.query, [param.value(scope) for param in source.params])
+    if isinstance(source, PromqlSource):
+        return PromqlQuery(source.query.fill(scope))
+    if isinstance(source, LogqlSource):
+        return LogqlQuery(source.query.fill(scope), source.is_lines, source.since_ms, source.limit)
+    if isinstance(source, KubernetesSource):
+        return KubernetesRead(source.read, source.target.render(scope), source.tail)
+    return HttpGet(source.host, source.path.fill(scope))
 
 
 def _watch(turn: Turn, step: Step, body: Verify) -> None:

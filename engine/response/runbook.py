@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from engine.core.diagnostics import Path, Problem, load_yaml
 from engine.core.labels import MatcherSet, parse_matcher
 from engine.response.conditions import Condition
-from engine.response.reader import NAME, Reader
+from engine.response.reader import NAME, CheckQuery, Reader
 from engine.response.runbook_check import check_runbook
 from engine.response.runbook_steps import read_steps
 from engine.response.steps import Actions, EscalationLevel, Limits, Priority, Runbook
@@ -36,17 +36,20 @@ _LIMITS = ("cooldown", "budget_per_hour", "stabilisation", "reopen")
 _PRIORITIES: tuple[Priority, ...] = ("P0", "P1", "P2", "P3")
 
 
-def load_runbooks(text: str, file: str, *, actions: Actions) -> tuple[list[Runbook], list[Problem]]:
+def load_runbooks(
+    text: str, file: str, *, actions: Actions, check_query: CheckQuery | None = None
+) -> tuple[list[Runbook], list[Problem]]:
     """The runbooks of one file, and every problem found, sorted. A file with an error yields no runbooks.
 
-    `actions` are the declarations of the actions that there are, by name (`engine.actions.load_actions()`).
+    `actions` are the declarations of the actions that there are, by name (`engine.actions.load_actions()`);
+    `check_query` parses queries (`engine.loading.check_query`), without it they are taken as they are.
     """
     documents, problems = load_yaml(text, file)
     runbooks: list[Runbook] = []
     for document in documents:
         if document.data is None:
             continue
-        reader = Reader(document, actions)
+        reader = Reader(document, actions, check_query)
         runbooks += _read_document(reader)
         problems += reader.problems
     if any(problem.severity == "error" for problem in problems):
