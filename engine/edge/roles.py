@@ -32,6 +32,7 @@ from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandErr
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
 from engine.edge.health import CheckResult
 from engine.edge.http_access import open_client
+from engine.edge.incident_turns import ResponderConfig
 from engine.edge.investigate import Cluster, Investigator, Loki
 from engine.edge.keys import signing_key, trusted_keys
 from engine.edge.kubernetes import KubernetesClient, lacking, open_kubernetes
@@ -42,7 +43,7 @@ from engine.edge.prometheus_api import PrometheusPoller
 from engine.edge.publisher import ConnectorMetrics, Publisher, Send
 from engine.edge.query_api import QueryApi
 from engine.edge.receivers import Receivers
-from engine.edge.responder import Responder, ResponderConfig
+from engine.edge.responder import Responder
 from engine.edge.routing import run_router
 from engine.edge.rules_api import RulesApi
 from engine.edge.scraper import Scraper

@@ -21,7 +21,7 @@ from engine.response.steps import Actions, Priority, Read, Runbook
 
 NO_OUTCOME = "no outcome came"
 
-AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed"]
+AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed", "handed_over"]
 Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people", "muted"]
 
 
@@ -170,7 +170,13 @@ class Note(Struct, frozen=True, tag="note"):
     actor: str = "responder"
 
 
-Effect = Investigate | RequestApproval | WithdrawApproval | Send | Notice | Note
+class LetGo(Struct, frozen=True, tag="let_go"):
+    """An alert that had joined this incident still fires now that it is over: it gets an incident of its own."""
+
+    transition: Transition
+
+
+Effect = Investigate | RequestApproval | WithdrawApproval | Send | Notice | Note | LetGo
 
 
 # What happens to an incident -----------------------------------------------------------------------------------------
@@ -209,14 +215,34 @@ class TimerDue(Struct, frozen=True):
 
 
 class Operated(Struct, frozen=True):
-    """A person acknowledges, closes or comments."""
+    """A person acknowledges, closes, comments or opens again."""
 
-    kind: Literal["acknowledge", "close", "note"]
+    kind: Literal["acknowledge", "close", "note", "reopen"]
     by: str
     text: str = ""
 
 
-Event = Alerted | Gathered | Decided | Reported | TimerDue | Operated
+class Explained(Struct, frozen=True):
+    """An alert changed that this incident explains, or that was merged into it."""
+
+    transition: Transition
+
+
+class Merged(Struct, frozen=True):
+    """This incident is merged into another one, by a person or (`by` "") because that explains it."""
+
+    into: int
+    by: str = ""
+
+
+class Absorbed(Struct, frozen=True):
+    """Another incident is merged into this one; `other` is as it was before."""
+
+    other: IncidentState
+    by: str = ""
+
+
+Event = Alerted | Gathered | Decided | Reported | TimerDue | Operated | Explained | Merged | Absorbed
 
 
 # The incident --------------------------------------------------------------------------------------------------------
@@ -235,7 +261,8 @@ class IncidentState(Struct, frozen=True):
 
     `attempt` counts runs of the runbook (an incident opened again starts the next), `trail` lists the steps of the
     present run. `escalation_level` is how many levels of the chain were told. `held`: in this run something was not
-    done or not told because of a silence or maintenance, so the runbook runs again when that is over.
+    done or not told because of a silence or maintenance, so the runbook runs again when that is over. `joined` are
+    alerts that this incident explains or that were merged into it; they do not decide how it goes on.
     """
 
     id: int
@@ -263,6 +290,8 @@ class IncidentState(Struct, frozen=True):
     resolved_ms: int | None = None
     resolution: str = ""
     held: bool = False
+    joined: dict[str, AlertSeen] = {}
+    merged_into: int | None = None
 
     @property
     def wake_ms(self) -> int | None:

@@ -141,33 +141,12 @@ def trigger_ended(turn: Turn) -> bool:
 
 def _trigger_muted(turn: Turn) -> bool:
     """Whether only the alert of this run is muted and another one fires that is not: then the run begins for that."""
-    other = unmuted(turn)
+    other = turn.unmuted()
     if turn.mute_of(turn.state.alert) is None or other is None or turn.has_acted():
         return False
     text = f"{turn.name_of(turn.state.trigger)} is muted and {turn.name_of(other)} is not: the runbook starts for that"
     start_again(turn, other, "incident.restarted", text)
     return True
-
-
-def unmuted(turn: Turn) -> str | None:
-    """The fingerprint of an alert that fires and is not muted, the one of the present run before others."""
-    alerts = sorted(turn.state.alerts.values(), key=lambda alert: alert.fingerprint != turn.state.trigger)
-    free = (alert for alert in alerts if alert.standing == "firing" and turn.mute_of(alert) is None)
-    return next((alert.fingerprint for alert in free), None)
-
-
-def mute_over(turn: Turn) -> None:
-    """A silence or maintenance that an incident waits for may have ended, or is another one now."""
-    mute = turn.muted
-    if mute is not None:
-        if mute.until_ms != turn.state.awaiting.due_ms:
-            turn.hold(mute)
-        return
-    fires = unmuted(turn)
-    if fires is not None:
-        start_again(turn, fires, "incident.unmuted", "no longer muted and still firing: the runbook starts again")
-    else:
-        turn.escalate("no_data", f"no longer muted; not acting on vanished data: {turn.unknown()}")
 
 
 def finish(turn: Turn) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from engine.core.messages import Transition
 from engine.response.conditions import Condition, RenderError
 from engine.response.model import (
     ActionTaken,
     AlertSeen,
+    AlertStanding,
     Awaiting,
     Context,
     Decision,
@@ -96,6 +98,12 @@ class Turn:
         alerts = self.state.alerts.values()
         firing = [alert.labels for alert in alerts if alert.standing == "firing"]
         return self.context.mutes.of_all(firing or [alert.labels for alert in alerts], self.now_ms)
+
+    def unmuted(self) -> str | None:
+        """The fingerprint of an alert that fires and is not muted, the one of the present run before others."""
+        alerts = sorted(self.state.alerts.values(), key=lambda alert: alert.fingerprint != self.state.trigger)
+        free = (alert for alert in alerts if alert.standing == "firing" and self.mute_of(alert) is None)
+        return next((alert.fingerprint for alert in free), None)
 
     def hold(self, mute: Mute | None) -> None:
         """Do nothing more until the silence or maintenance is over (None: it is); then the runbook starts again."""
@@ -225,3 +233,25 @@ def priority_of(runbook: Runbook, severity: str, scope: Mapping[str, object]) ->
     if isinstance(wanted, Mapping):
         return wanted.get(severity, wanted.get("default", "P2"))
     return wanted
+
+
+def seen_of(transition: Transition, fired_ms: int) -> AlertSeen:
+    """How an alert stands after a transition. It has been firing since `fired_ms`."""
+    standing: AlertStanding = "firing"
+    if transition.state != "firing":
+        ended: dict[str, AlertStanding] = {"cleared": "cleared", "rule_removed": "rule_removed"}
+        standing = ended.get(transition.cause, "no_data")
+    return AlertSeen(
+        fingerprint=transition.fingerprint,
+        alertname=transition.alertname,
+        rule=transition.rule,
+        labels=transition.labels,
+        annotations=transition.annotations,
+        value=transition.value,
+        standing=standing,
+        fired_ms=fired_ms,
+        at_ms=transition.at_ms,
+        window_ms=transition.window_ms,
+        transition=transition.id,
+        received_ms=transition.received_ms,
+    )

@@ -19,6 +19,10 @@ alter table operator_events drop constraint operator_events_kind_check;
 alter table operator_events add constraint operator_events_kind_check
     check (kind in ('acknowledge', 'close', 'note', 'merge', 'reopen'));
 alter table operator_events add column into_incident bigint references incidents;
+alter table operator_events add constraint operator_events_merge check ((kind = 'merge') = (into_incident is not null));
+
+-- Fingerprints of alerts that an incident explains, or that were merged into it.
+alter table incidents add column joined text[] not null default '{}';
 
 -- What the alert's metric was around an incident, for the plot of its report.
 create table incident_series (
