@@ -95,11 +95,9 @@ def on_decided(turn: Turn, event: Decided) -> None:
 def _send_approved(turn: Turn, act: Act, command: Command, by: str) -> None:
     said = run.verdict(turn, act, command, approved=True)
     if said.decision == "send":
-        run.send(turn, command, f"approved by {by}")
+        run.send(turn, command, said.reason, f"approved by {by}")
         return
-    what = describe(command)
-    turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, reason=said.reason)
-    turn.escalate(said.reason, f"{what} was approved, and refused: {said.detail}")
+    run.refused(turn, command, said, f"{describe(command)} was approved, and refused")
 
 
 def _not_sent(turn: Turn, command: Command, by: str, why: str) -> None:

@@ -89,6 +89,7 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         escalated_reason="",
         escalation_level=0,
         escalation_due_ms=None,
+        held=False,
         acknowledged_by="",
         acknowledged_ms=None,
         resolved_ms=None,
@@ -138,10 +139,22 @@ def trigger_ended(turn: Turn) -> bool:
     return True
 
 
+def _trigger_muted(turn: Turn) -> bool:
+    """Whether only the alert of this run is muted and another one fires that is not: then the run begins for that."""
+    other = turn.unmuted()
+    if turn.mute_of(turn.state.alert) is None or other is None or turn.has_acted():
+        return False
+    text = f"{turn.name_of(turn.state.trigger)} is muted and {turn.name_of(other)} is not: the runbook starts for that"
+    start_again(turn, other, "incident.restarted", text)
+    return True
+
+
 def finish(turn: Turn) -> None:
     """The steps are through."""
     if turn.all_cleared():
         turn.resolve("verified" if turn.has_acted() else "cleared", "all alerts are cleared")
+    elif turn.state.held:
+        turn.hold(turn.muted)
     elif turn.state.escalated_reason:
         turn.set(awaiting=Awaiting("people"))
     elif turn.has_acted():
@@ -179,8 +192,9 @@ def _say(turn: Turn, step: Step, body: Decide | Notify | Escalate) -> str:
     text = body.text.render(scope)
     if isinstance(body, Notify):
         mark = f"{turn.state.id}-{turn.state.attempt}-{step.name}"
-        turn.note("incident.notified", text, step=step.name)
-        turn.effects.append(Notice(mark, turn.state.id, "notify", (), turn.state.priority, text))
+        if not turn.kept_quiet(step.name, text):
+            turn.note("incident.notified", text, step=step.name)
+            turn.effects.append(Notice(mark, turn.state.id, "notify", (), turn.state.priority, text))
     else:
         runbook = turn.context.runbook
         first = runbook.escalation[0].to if runbook and runbook.escalation else ()
@@ -308,7 +322,7 @@ def _nothing_fires(turn: Turn) -> bool:
 
 
 def _act(turn: Turn, step: Step, act: Act) -> str | None:
-    if not completes(turn, act) and _nothing_fires(turn):
+    if (not completes(turn, act) and _nothing_fires(turn)) or _trigger_muted(turn):
         return None
     scope = dict(scope_of(turn.state))
     try:
@@ -336,12 +350,13 @@ def verdict(turn: Turn, act: Act, command: Command, *, approved: bool) -> Verdic
     request = Request(
         command=command,
         attempt=turn.state.attempt,
-        namespace=command.namespace,
         destructive=declared.destructive if declared else True,
         cooldown_ms=turn.limits.cooldown_ms,
         budget_per_hour=turn.limits.budget_per_hour,
         mode="approve" if strict and act.mode == "auto" else act.mode,
+        why="ineffective" if turn.state.ineffective else "runbook_mode",
         approved=approved,
+        mute=turn.mute_of(turn.state.alert),
     )
     return check(request, turn.context.policy, turn.context.history, turn.context.paused, turn.now_ms)
 
@@ -351,29 +366,42 @@ def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
     what = describe(command)
     data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
     if said.decision == "refuse":
-        turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
-        turn.escalate(said.reason, f"{what} was refused: {said.detail}")
+        refused(turn, command, said, f"{what} was refused")
     elif said.decision == "observe":
-        turn.note("command.observed", f"would do {what} ({said.reason})", command=command.id, **data)
+        turn.note("command.observed", f"would do {what} ({said.detail})", command=command.id, **data)
         turn.escalate("observe", f"observing only; would have done {what}")
     elif said.decision == "approve":
         expires_ms = turn.now_ms + max(act.expires_ms, turn.context.policy.approval_expiry_ms)
         command = replace(command, expires_ms=expires_ms)
-        asked = RequestApproval(command, question or f"{what}?", expires_ms)
-        text = f"waits for a person: {what} ({said.reason})" + (f": {question}" if question else "")
+        people = turn.context.policy.people(command)
+        asked = RequestApproval(command, question or f"{what}?", expires_ms, people)
+        who = "a person" if people == 1 else f"{people} people"
+        text = f"waits for {who}: {what} ({said.detail})" + (f": {question}" if question else "")
         turn.note("command.held", text, command=command.id, expires_ms=expires_ms, question=asked.question, **data)
         within = span(expires_ms - turn.now_ms)
         turn.inform(f"held-{command.id}", "approval", f"to be decided within {within}: {question or what} [{what}]")
         turn.effects.append(asked)
         turn.set(awaiting=Awaiting("approval", expires_ms, asked))
     else:
-        send(turn, command, said.reason)
+        send(turn, command, said.reason, said.detail)
 
 
-def send(turn: Turn, command: Command, why: str) -> None:
-    """Send a command that the guardrails let through."""
+def refused(turn: Turn, command: Command, said: Verdict, text: str) -> None:
+    """A guardrail said no: people take over, unless it was a silence or maintenance, which is waited for."""
+    what = describe(command)
+    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
+    turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
+    mute = turn.muted
+    if mute is not None and said.reason == mute.reason:
+        turn.hold(mute)
+    else:
+        turn.escalate(said.reason, f"{text}: {said.detail}")
+
+
+def send(turn: Turn, command: Command, reason: str, why: str) -> None:
+    """Send a command that the guardrails let through, for `reason`; `why` says it in words."""
     text = f"sent: {describe(command)} ({why})"
-    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": why}
+    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": reason}
     turn.note("command.sent", text, command=command.id, **data)
     asked = Send(command)
     turn.effects.append(asked)

@@ -229,6 +229,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Explains:
+    """Alerts that an incident of this runbook is the cause of: those that `match`, with the same `equal` labels."""
+
+    match: MatcherSet
+    equal: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Runbook:
     """What to do about the alerts that `match`. `priority` is fixed, per severity, or computed."""
 
@@ -243,6 +251,7 @@ class Runbook:
     steps: tuple[Step, ...]
     file: str
     line: int
+    explains: tuple[Explains, ...] = ()
 
     def step(self, name: str) -> Step | None:
         """The step of this name."""
