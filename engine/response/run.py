@@ -86,6 +86,7 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         evidence={},
         cause="",
         ineffective=state.ineffective or acted,
+        unproven=False,
         escalated_reason="",
         escalation_level=0,
         escalation_due_ms=None,
@@ -151,16 +152,27 @@ def _trigger_muted(turn: Turn) -> bool:
 
 def finish(turn: Turn) -> None:
     """The steps are through."""
-    if turn.all_cleared():
-        turn.resolve("verified" if turn.has_acted() else "cleared", "all alerts are cleared")
+    if turn.all_cleared() and not turn.state.unproven:
+        turn.resolve(_resolution(turn), "all alerts are cleared")
     elif turn.state.held:
         turn.hold(turn.muted)
     elif turn.state.escalated_reason:
         turn.set(awaiting=Awaiting("people"))
+    elif turn.state.unproven:
+        turn.escalate("ineffective", "the steps are through and no verification has held")
     elif turn.has_acted():
         turn.escalate("still_firing", "the steps are through and the alert is not cleared")
     else:
         turn.set(awaiting=Awaiting("clear"))
+
+
+def _resolution(turn: Turn) -> str:
+    """How an incident whose alerts are all cleared came to its end; without a verification nothing is verified."""
+    runbook = turn.context.runbook
+    if not turn.has_acted():
+        return "cleared"
+    judged = runbook and any(isinstance(step.body, Verify) for step in runbook.steps if step.name in turn.state.trail)
+    return "verified" if judged else "cleared_after_escalation"
 
 
 def _enter(turn: Turn, step: Step) -> str | None:
@@ -288,13 +300,14 @@ def expect(turn: Turn, step: Step, body: Verify) -> None:
             verify_failed(turn, step, body, "expect_failed", f"`{body.expect.text}` does not hold")
             return
     turn.note("verify.succeeded", f"{step.name}: the alert is cleared and stays so", step=step.name)
+    turn.set(unproven=False)
     go(turn, step.following)
 
 
 def verify_failed(turn: Turn, step: Step, body: Verify, reason: str, text: str) -> None:
     """What was done did not help: from here on nothing happens without a person."""
     turn.note("verify.failed", f"{step.name}: {text}", step=step.name, reason=reason)
-    turn.set(ineffective=True)
+    turn.set(ineffective=True, unproven=True)
     go(turn, body.on_failure, f"ineffective_{reason}", f"what was done did not help: {text}")
 
 
