@@ -30,6 +30,7 @@ _COMMANDS = {
     "resume": "decide.resume",
     "replay": "replay.replay",
     "permissions": "permissions.permissions",
+    "schema": "schema.schema",
     "config": "admin.config",
     "keys": "admin.keys",
     "audit": "admin.audit",

@@ -229,12 +229,16 @@ def _decide(turn: Turn, step: Step, body: Decide) -> str:
 
 
 def investigate(turn: Turn, step: Step, body: InvestigateStep) -> None:
-    """Ask a step's question."""
+    """Ask a step's question; one that cannot be put is evidence that could not be had."""
     state = turn.state
     try:
         query = _query(body.source, scope_of(state))
     except RenderError as error:
-        go(turn, body.on_failure, "investigation_failed", f"{step.name}: {error}")
+        turn.note("evidence.failed", f"{step.name}: could not be asked: {error}", step=step.name)
+        if isinstance(step.body, Verify):
+            verify_failed(turn, step, step.body, "no_evidence", str(error))
+        else:
+            go(turn, body.on_failure, "investigation_failed", f"{step.name}: {error}")
         return
     asked = Investigate(state.id, state.attempt, step.name, query, body.timeout_ms, body.max_rows)
     turn.effects.append(asked)

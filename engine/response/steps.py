@@ -201,13 +201,39 @@ class Escalate:
 Body = Investigate | Decide | Act | Wait | Verify | Notify | Escalate
 
 
+def kind_of(body: Body) -> str:
+    """The kind of a step as a runbook writes it."""
+    if isinstance(body, Act):
+        return "ask" if body.question is not None else "act"
+    return type(body).__name__.lower()
+
+
+def source_kind(source: Source) -> str:
+    """The kind of a source as a runbook writes it."""
+    return type(source).__name__.removesuffix("Source").lower()
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way out of a step that the runbook names, and where: `key` is then, else, next, on_empty or on_failure."""
+
+    key: str
+    target: str
+    line: int
+    column: int
+    branch: int = 0
+
+
 @dataclass(frozen=True)
 class Step:
-    """A named step; `following` is where it goes when all is well (`end`: nowhere)."""
+    """A named step; `following` is where it goes when all is well (`end`: nowhere). Line and column are its name's."""
 
     name: str
     body: Body
     following: str
+    ways: tuple[Way, ...] = ()
+    line: int = 1
+    column: int = 1
 
 
 @dataclass(frozen=True)
