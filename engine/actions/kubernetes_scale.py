@@ -17,6 +17,7 @@ from engine.actions._kubernetes import AUTOSCALERS, Object, ObjectRef, Request
 from engine.actions._workload import autoscaler_of, ready, replicas
 
 _Count = Annotated[int, Meta(ge=0, le=10_000)]
+_Ceiling = Annotated[int, Meta(ge=1, le=10_000)]
 
 
 class Params(RolloutParams, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,7 +27,7 @@ class Params(RolloutParams, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `allow_outage` to have no pod at all, and to shrink a StatefulSet whose pods are not all ready.
     """
 
-    ceiling: _Count
+    ceiling: _Ceiling
     floor: _Count = 1
     replicas: _Count | None = None
     by: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
