@@ -28,8 +28,8 @@ run: $(VENV)/runtime  ## every role in one process, settings from ./sentinel.yml
 test: $(VENV)/dev  ## everything that needs PyPI alone
 	@"$(BIN)/python" -m pytest -m "not real"
 
-test-real: $(VENV)/dev  ## the suites on a real Kafka, Prometheus (2 and 3), Alertmanager, Loki and Kubernetes (had once, kept in a cache)
-	@"$(BIN)/python" scripts/parts.py get kafka prometheus prometheus-3 alertmanager loki kubernetes || true
+test-real: $(VENV)/dev  ## the suites on a real Kafka, Prometheus (2 and 3), Alertmanager, Loki, Kubernetes and Docker (had once, kept in a cache)
+	@"$(BIN)/python" scripts/parts.py get kafka prometheus prometheus-3 alertmanager docker loki kubernetes || true
 	@"$(BIN)/python" -m pytest -m real
 
 lint: $(VENV)/dev  ## style, types, import contracts

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from engine.core.labels import MatcherSet, parse_matcher
 from engine.edge.settings_base import (
     HttpUrl,
     ListenAddress,
@@ -23,9 +24,19 @@ from engine.edge.settings_base import (
     PostgresUrl,
     Section,
 )
+from engine.edge.settings_response import MaintenanceWindow
 from engine.edge.settings_sources import ConnectorSettings
+from engine.response.guardrails import PRODUCTION
 
 Mode = Literal["observe", "approve", "auto"]
+
+
+def _is_matcher(text: str) -> str:
+    MatcherSet([parse_matcher(text)])
+    return text
+
+
+Matchers = list[Annotated[str, AfterValidator(_is_matcher)]]
 
 
 class LogSettings(Section):
@@ -155,7 +166,13 @@ class ModeOverride(Section):
 
     action: str = Field(default="", description="Name of the action, for example `http.request`.")
     severity: str = Field(default="", description="Severity of the alert.")
-    namespace: str = Field(default="", description="Namespace label of the alert.")
+    namespace: str = Field(
+        default="",
+        description="Namespace of the alert's label or of the target; the strictest mode of both holds.",
+    )
+    match: Matchers = Field(
+        default=[], description='Matchers on the alert\'s labels, such as `env="production"`; all must hold.'
+    )
     mode: Mode = Field(description="What happens to such a command.")
 
 
@@ -224,6 +241,16 @@ class ResponderSettings(Section):
         default=[], description="Modes of particular commands; the first match decides."
     )
     approval_expiry_s: PositiveSeconds = Field(default=900, description="An approval not given by then is a refusal.")
+    four_eyes: list[Literal["P0", "P1", "P2", "P3"]] = Field(
+        default=[], description="Priorities at which nothing is done before two different people have agreed."
+    )
+    production: Matchers = Field(
+        default=list(PRODUCTION),
+        description="Matchers on an alert's labels; where one holds, only an override with `match` can make it `auto`.",
+    )
+    flap_repairs: Positive = Field(
+        default=3, description="The same repair is made so often in a day; after that a person must agree."
+    )
     databases: dict[str, PostgresUrl] = Field(
         default={}, description="Databases that investigations read, by name; use a role that can only read."
     )
@@ -240,6 +267,9 @@ class ResponderSettings(Section):
         default=5, description="So many targets failing within storm_window_s stop automatic commands."
     )
     storm_window_s: PositiveSeconds = Field(default=60, description="Window of the storm brake.")
+    maintenance: list[MaintenanceWindow] = Field(
+        default=[], description="Windows of planned work; further ones with `sentinel silence add --maintenance`."
+    )
     private_key_file: Path | None = Field(
         default=None,
         description="PEM file of the Ed25519 key that signs commands; empty: one kept in state_dir.",

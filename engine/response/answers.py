@@ -85,7 +85,7 @@ def on_decided(turn: Turn, event: Decided) -> None:
         why = f"the runbook has no action {turn.state.step!r} any more"
         _not_sent(turn, command, event.by, why)
         turn.escalate("runbook_changed", why)
-    elif turn.state.alert.standing != "firing":
+    elif turn.state.alert.standing != "firing" and not run.completes(turn, step.body):
         _not_sent(turn, command, event.by, f"{turn.name_of(turn.state.trigger)} has ended meanwhile")
         run.trigger_ended(turn)
     else:
@@ -95,11 +95,9 @@ def on_decided(turn: Turn, event: Decided) -> None:
 def _send_approved(turn: Turn, act: Act, command: Command, by: str) -> None:
     said = run.verdict(turn, act, command, approved=True)
     if said.decision == "send":
-        run.send(turn, command, f"approved by {by}")
+        run.send(turn, command, said.reason, f"approved by {by}")
         return
-    what = describe(command)
-    turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, reason=said.reason)
-    turn.escalate(said.reason, f"{what} was approved, and refused: {said.detail}")
+    run.refused(turn, command, said, f"{describe(command)} was approved, and refused")
 
 
 def _not_sent(turn: Turn, command: Command, by: str, why: str) -> None:

@@ -16,12 +16,13 @@ from msgspec import Struct
 
 from engine.core.messages import Command, Outcome, OutcomeStatus, Transition
 from engine.response.guardrails import Past, Policy
+from engine.response.silences import Mutes
 from engine.response.steps import Actions, Priority, Read, Runbook
 
 NO_OUTCOME = "no outcome came"
 
-AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed"]
-Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people"]
+AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed", "handed_over"]
+Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people", "muted"]
 
 
 class AlertSeen(Struct, frozen=True):
@@ -126,11 +127,12 @@ class Investigate(Struct, frozen=True, tag="investigate"):
 
 
 class RequestApproval(Struct, frozen=True, tag="request_approval"):
-    """Ask a person about exactly this command; answered by `Decided`."""
+    """Ask so many people about exactly this command; answered by `Decided`."""
 
     command: Command
     question: str
     expires_ms: int
+    people: int = 1
 
 
 class WithdrawApproval(Struct, frozen=True, tag="withdraw_approval"):
@@ -168,7 +170,13 @@ class Note(Struct, frozen=True, tag="note"):
     actor: str = "responder"
 
 
-Effect = Investigate | RequestApproval | WithdrawApproval | Send | Notice | Note
+class LetGo(Struct, frozen=True, tag="let_go"):
+    """An alert that had joined this incident still fires now that it is over: it gets an incident of its own."""
+
+    transition: Transition
+
+
+Effect = Investigate | RequestApproval | WithdrawApproval | Send | Notice | Note | LetGo
 
 
 # What happens to an incident -----------------------------------------------------------------------------------------
@@ -207,14 +215,34 @@ class TimerDue(Struct, frozen=True):
 
 
 class Operated(Struct, frozen=True):
-    """A person acknowledges, closes or comments."""
+    """A person acknowledges, closes, comments or opens again."""
 
-    kind: Literal["acknowledge", "close", "note"]
+    kind: Literal["acknowledge", "close", "note", "reopen"]
     by: str
     text: str = ""
 
 
-Event = Alerted | Gathered | Decided | Reported | TimerDue | Operated
+class Explained(Struct, frozen=True):
+    """An alert changed that this incident explains, or that was merged into it."""
+
+    transition: Transition
+
+
+class Merged(Struct, frozen=True):
+    """This incident is merged into another one, by a person or (`by` "") because that explains it."""
+
+    into: int
+    by: str = ""
+
+
+class Absorbed(Struct, frozen=True):
+    """Another incident is merged into this one; `other` is as it was before."""
+
+    other: IncidentState
+    by: str = ""
+
+
+Event = Alerted | Gathered | Decided | Reported | TimerDue | Operated | Explained | Merged | Absorbed
 
 
 # The incident --------------------------------------------------------------------------------------------------------
@@ -232,7 +260,10 @@ class IncidentState(Struct, frozen=True):
     """Everything an incident is. Times are wall clock except those of alerts.
 
     `attempt` counts runs of the runbook (an incident opened again starts the next), `trail` lists the steps of the
-    present run. `escalation_level` is how many levels of the chain were told.
+    present run. `ineffective`: something was tried that did not help; `unproven`: and no later verification has held.
+    `escalation_level` is how many levels of the chain were told. `held`: in this run something was not
+    done or not told because of a silence or maintenance, so the runbook runs again when that is over. `joined` are
+    alerts that this incident explains or that were merged into it; they do not decide how it goes on.
     """
 
     id: int
@@ -252,6 +283,7 @@ class IncidentState(Struct, frozen=True):
     actions: list[ActionTaken] = []
     cause: str = ""
     ineffective: bool = False
+    unproven: bool = False
     escalated_reason: str = ""
     escalation_level: int = 0
     escalation_due_ms: int | None = None
@@ -259,6 +291,9 @@ class IncidentState(Struct, frozen=True):
     acknowledged_ms: int | None = None
     resolved_ms: int | None = None
     resolution: str = ""
+    held: bool = False
+    joined: dict[str, AlertSeen] = {}
+    merged_into: int | None = None
 
     @property
     def wake_ms(self) -> int | None:
@@ -289,6 +324,7 @@ class Context:
     policy: Policy = field(default_factory=Policy)
     history: tuple[Past, ...] = ()
     paused: bool = False
+    mutes: Mutes = field(default_factory=Mutes)
     mark: Literal["live", "replay"] = "live"
 
 

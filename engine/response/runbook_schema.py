@@ -77,6 +77,7 @@ def _runbook() -> Schema:
     per_severity = {"type": "object", "additionalProperties": _ref("priority"), "required": ["default"]}
     limits = {key: _ref("duration") for key in ("cooldown", "stabilisation", "reopen")}
     level = _mapping({"to": _ref("names"), "after": _ref("duration")}, ["to"])
+    explained = _mapping({"match": _ref("matchers"), "equal": _ref("names")}, ["match"])
     return _mapping(
         {
             "name": {"type": "string", "minLength": 1},
@@ -85,6 +86,7 @@ def _runbook() -> Schema:
             "group_by": _ref("names"),
             "limits": _mapping({**limits, "budget_per_hour": _count(1_000_000)}),
             "escalation": {"type": "array", "items": level, "minItems": 1},
+            "explains": {"type": "array", "items": explained},
             "summary": _ref("text"),
             "follow_up": {"type": "array", "items": _ref("text")},
             "steps": {"type": "array", "items": _ref("step"), "minItems": 1},
@@ -161,6 +163,7 @@ def _act(actions: Actions, *, asks: bool) -> Schema:
         "expires": _ref("duration"),
         "on_empty": _ref("step_name"),
         "on_failure": _ref("step_name"),
+        "even_if_ended": {"type": "boolean"},
         **more,
     }
     needed = ["action", "target", "question"] if asks else ["action", "target"]

@@ -2,7 +2,7 @@
 
 - `investigate`: asks a source, see `response.runbook_sources`;
 - `decide`: a list of `{if: CEL, then: step, because: text}`, the last one `{else: step}`;
-- `act`: `action`, `target`, `params`, `subject`, `mode`, `expires`, `on_empty`, `on_failure`;
+- `act`: `action`, `target`, `params`, `subject`, `mode`, `expires`, `on_empty`, `on_failure`, `even_if_ended`;
 - `ask`: as `act`, always for a person, with a `question`;
 - `wait`: a duration;
 - `verify`: `stabilisation`, `investigate`, `expect`, `on_failure`;

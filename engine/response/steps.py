@@ -149,7 +149,10 @@ ParamTree = None | bool | int | float | Text | Value | tuple["ParamTree", ...] |
 
 @dataclass(frozen=True)
 class Act:
-    """Send a command, or (`question`) ask a person for it. An empty subject means nothing to do."""
+    """Send a command, or (`question`) ask a person for it. An empty subject means nothing to do.
+
+    `even_if_ended`: it completes what this run has begun, so it is done also when the alert has ended meanwhile.
+    """
 
     action: str
     target: Text
@@ -160,6 +163,7 @@ class Act:
     question: Text | None
     on_empty: str | None
     on_failure: str | None
+    even_if_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -251,6 +255,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Explains:
+    """Alerts that an incident of this runbook is the cause of: those that `match`, with the same `equal` labels."""
+
+    match: MatcherSet
+    equal: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Runbook:
     """What to do about the alerts that `match`. `priority` is fixed, per severity, or computed."""
 
@@ -265,6 +277,7 @@ class Runbook:
     steps: tuple[Step, ...]
     file: str
     line: int
+    explains: tuple[Explains, ...] = ()
 
     def step(self, name: str) -> Step | None:
         """The step of this name."""

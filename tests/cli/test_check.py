@@ -28,6 +28,7 @@ groups:
         fro: 5m
 """
 RULES = Path(__file__).parents[2] / "rules"
+DEMO = RULES.parent / "examples" / "aureus" / "rules"
 
 
 def write(path: str, text: str) -> None:
@@ -81,7 +82,7 @@ def test_the_products_own_rules_are_free_of_errors(sentinel):
     assert (ran.code, ran.err) == (0, "")
 
 
-@pytest.mark.parametrize("path", [RULES, RULES / "tests"])
+@pytest.mark.parametrize("path", [RULES, RULES / "tests", DEMO])
 def test_the_products_own_tests_pass(sentinel, path):
     ran = sentinel("test", "--min-coverage", "100", str(path))
     assert (ran.code, ran.err) == (0, "")
@@ -90,10 +91,10 @@ def test_the_products_own_tests_pass(sentinel, path):
 
 
 def test_a_case_that_goes_otherwise_is_shown_where_it_was_expected(sentinel):
-    text = (RULES / "tests" / "runbooks_test.yml").read_text()
+    text = (DEMO / "tests" / "runbooks_test.yml").read_text()
     changed, count = re.subn(r"resolution: verified", "resolution: cleared", text, count=1)
     assert count == 1
-    for file in (RULES / "runbooks").glob("*.yml"):
+    for file in (DEMO / "runbooks").glob("*.yml"):
         write(f"rules/runbooks/{file.name}", file.read_text())
     write("rules/tests/runbooks_test.yml", changed)
     ran = sentinel("test", "rules/tests/runbooks_test.yml")
