@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,7 +13,9 @@ import pytest
 
 from engine.cli import decide as cli_decide
 from engine.edge.database import Database
+from engine.edge.kubernetes import open_kubernetes
 from tests.cli.conftest import Ran, sentinel
+from tests.cluster import Cluster
 from tests.guardrails.world import World, environment, running_services
 
 __all__ = ["sentinel"]  # the fixture
@@ -21,13 +25,25 @@ TABLE = pytest.StashKey[list[tuple[str, ...]]]()
 
 @pytest.fixture
 async def world(
-    database: Database, sentinel: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    database: Database,
+    sentinel: Callable[..., Ran],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[World]:
+    situation = request.node.callspec.params.get("situation") if hasattr(request.node, "callspec") else None
+    cluster: Cluster | None = request.getfixturevalue("cluster") if situation and situation.on_cluster else None
+
     async def cli(*args: str) -> Ran:
         return await asyncio.to_thread(sentinel, *args, "--set", f"database.url={database.url}")
 
-    async with running_services() as services, httpx.AsyncClient() as http:
-        made = World(database, environment(services, http), services, http, cli, monkeypatch)
+    async with AsyncExitStack() as stack:
+        services = await stack.enter_async_context(running_services())
+        http = await stack.enter_async_context(httpx.AsyncClient())
+        env, namespace = environment(services, http), ""
+        if cluster is not None:
+            api = await stack.enter_async_context(open_kubernetes(cluster.kubeconfig(), "", 10.0))
+            env, namespace = replace(env, kubernetes=api), cluster.namespace()
+        made = World(database, env, services, http, cli, monkeypatch, cluster, namespace)
         monkeypatch.setattr(cli_decide, "now_ms", lambda: made.clock.now_ms())
         yield made
 

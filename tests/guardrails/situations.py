@@ -47,6 +47,7 @@ class Situation:
     reason: str
     calls: int = 0
     times: int = 1
+    on_cluster: bool = False
 
     @property
     def kind(self) -> str:
@@ -286,7 +287,9 @@ async def command_of_a_replay(world: World) -> None:
 
 
 async def same_message_again(world: World) -> None:
-    outcomes = [await world.executor(name).execute(message(command())) for name in ("executor-1", "executor-2", "executor-3")]
+    outcomes = [
+        await world.executor(name).execute(message(command())) for name in ("executor-1", "executor-2", "executor-3")
+    ]
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 

@@ -6,11 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.guardrails.cluster_situations import ON_A_CLUSTER
 from tests.guardrails.situations import SITUATIONS, Situation
 from tests.guardrails.world import World
 
+TABLE = [
+    *(pytest.param(one, id=one.name) for one in SITUATIONS),
+    *(pytest.param(one, id=one.name, marks=pytest.mark.real) for one in ON_A_CLUSTER),
+]
 
-@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda one: one.name)
+
+@pytest.mark.parametrize("situation", TABLE)
 async def test_a_dangerous_situation_ends_as_the_table_says(
     situation: Situation, world: World, tell: Callable[..., None]
 ) -> None:
