@@ -27,7 +27,7 @@ VERDICTS = {
     "handed to people": "incident.escalated",
     "not believed": "message.refused",
     "decision refused": "approval.refused",
-    "first of two": "approval.seconded",
+    "first of two": "approval.first_of_two",
     "not sent": "command.not_sent",
     "observed": "command.observed",
     "not verified": "verify.failed",
