@@ -25,6 +25,7 @@ _COMMANDS = {
     "acknowledge": "decide.acknowledge",
     "close": "decide.close",
     "note": "decide.note",
+    "silence": "silences.silence",
     "pause": "decide.pause",
     "resume": "decide.resume",
     "replay": "replay.replay",

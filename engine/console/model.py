@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from engine.console.silences import SilenceStore
+
 
 class Incident(Struct, frozen=True):
     """One incident in a list. `closed_ms` is 0 while it is open."""
@@ -174,7 +176,7 @@ class OperatorRefusedError(Exception):
     """An acknowledgement, closing or note that does not count, in words."""
 
 
-class Store(Protocol):
+class Store(SilenceStore, Protocol):
     """What the console and the command line ask of the database."""
 
     async def incidents(self, *, open_only: bool, limit: int) -> list[Incident]:

@@ -30,6 +30,7 @@ from engine.console.model import (
     Pause,
     Store,
 )
+from engine.console.silences import SilencePages
 
 T = TypeVar("T", bound=msgspec.Struct)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -98,7 +99,9 @@ class Console:
             "/api/pause": self._api_pause,
             "/api/resume": self._api_pause,
         }
+        silences = SilencePages(self._store, self._page, self._guard, self._now_ms)
         return [
+            *(web.route(method, path, self._guarded(handler)) for method, path, handler in silences.routes()),
             *(web.get(path, self._guarded(handler)) for path, handler in gets.items()),
             *(web.post(path, self._guarded(handler)) for path, handler in posts.items()),
         ]

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import asyncpg
@@ -17,7 +17,8 @@ from msgspec import structs
 from connectors import discover
 from engine.actions import Environment, HttpHost, RefusedError, load_actions
 from engine.actions._kubernetes import KubernetesApi, NoAnswerError
-from engine.actions._needs import in_namespace, needs_of
+from engine.actions._needs import Need, in_namespace, needs_of
+from engine.actions._reads import reads_of
 from engine.console.server import Console
 from engine.core.messages import Command, SignedCommand, decode_outcome, decode_transition, encode
 from engine.core.sources import SourceTiming
@@ -31,9 +32,10 @@ from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandErr
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
 from engine.edge.health import CheckResult
 from engine.edge.http_access import open_client
-from engine.edge.investigate import Investigator
+from engine.edge.incident_turns import ResponderConfig
+from engine.edge.investigate import Cluster, Investigator, Loki
 from engine.edge.keys import signing_key, trusted_keys
-from engine.edge.kubernetes import lacking, open_kubernetes
+from engine.edge.kubernetes import KubernetesClient, lacking, open_kubernetes
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
@@ -41,13 +43,14 @@ from engine.edge.prometheus_api import PrometheusPoller
 from engine.edge.publisher import ConnectorMetrics, Publisher, Send
 from engine.edge.query_api import QueryApi
 from engine.edge.receivers import Receivers
-from engine.edge.responder import Responder, ResponderConfig
+from engine.edge.responder import Responder
 from engine.edge.routing import run_router
 from engine.edge.rules_api import RulesApi
 from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
 from engine.edge.settings import Mode, Settings
 from engine.edge.settings_sources import PushedLogs, RemoteWrite
+from engine.edge.sink_http import endpoint_client
 from engine.edge.sinks import start_sinks
 from engine.edge.topic_memory import TopicMemory
 from engine.edge.topic_reader import open_topic_reader
@@ -67,6 +70,10 @@ DATABASE_LOST = (
     asyncpg.InternalClientError,
 )
 PARALLEL = 16
+_CLUSTER_EVENTS = {
+    "executor": ("executor.permission_missing", "executor.permissions_unknown"),
+    "responder": ("responder.permission_missing", "responder.permissions_unknown"),
+}
 STOP_TIMEOUT_S = 30
 
 
@@ -157,6 +164,8 @@ async def start_responder(node: Node) -> None:
         databases=dict(settings.responder.databases),
         hosts=_hosts(settings.responder.hosts),
         query_url=settings.responder.query_url or node.http_url,
+        loki=await _loki(node),
+        cluster=await _read_cluster(node),
     )
     clock = await _database_clock(node, "responder")
     config = ResponderConfig(
@@ -165,6 +174,7 @@ async def start_responder(node: Node) -> None:
         policy=policy(settings.responder),
         key=signing_key(settings.state_dir, settings.responder.private_key_file),
         clock=clock.now_ms,
+        maintenance=tuple(window.window() for window in settings.responder.maintenance),
     )
 
     async def send(target: str, command: SignedCommand) -> None:
@@ -308,17 +318,39 @@ async def _kubernetes(node: Node) -> KubernetesApi | None:
     executor = node.settings.executor
     if not executor.namespaces:
         return None
-    cluster = executor.kubernetes
-    api = await node.stack.enter_async_context(open_kubernetes(cluster.kubeconfig, cluster.context, cluster.timeout_s))
     needs = needs_of(node.loaded.runbooks, load_actions())
     allowed = [need for need in needs if need.action in executor.allow_actions]
+    return await _open_cluster(node, "executor", allowed)
+
+
+async def _read_cluster(node: Node) -> Cluster | None:
+    """The cluster that investigations read, where they may read any namespace."""
+    namespaces = frozenset(node.settings.responder.namespaces)
+    if not namespaces:
+        return None
+    return Cluster(await _open_cluster(node, "responder", list(reads_of(node.loaded.runbooks))), namespaces)
+
+
+async def _open_cluster(node: Node, role: Literal["executor", "responder"], needs: list[Need]) -> KubernetesClient:
+    """A client for the cluster of a role; what its account lacks of what is needed is said."""
+    settings = getattr(node.settings, role)
+    cluster = settings.kubernetes
+    api = await node.stack.enter_async_context(open_kubernetes(cluster.kubeconfig, cluster.context, cluster.timeout_s))
     try:
-        for namespace in executor.namespaces:
-            for permission in await lacking(api, in_namespace(allowed, namespace), namespace):
-                log.warning("executor.permission_missing", permission=permission)
+        for namespace in settings.namespaces:
+            for permission in await lacking(api, in_namespace(needs, namespace), namespace):
+                log.warning(_CLUSTER_EVENTS[role][0], permission=permission)
     except (NoAnswerError, RefusedError) as error:
-        log.warning("executor.permissions_unknown", reason=str(error))
+        log.warning(_CLUSTER_EVENTS[role][1], reason=str(error))
     return api
+
+
+async def _loki(node: Node) -> Loki | None:
+    """The Loki that investigations query, where one is set."""
+    endpoint = node.settings.responder.loki
+    if endpoint is None:
+        return None
+    return Loki(endpoint.url, await node.stack.enter_async_context(endpoint_client(endpoint)))
 
 
 def _hosts(configured: Any) -> dict[str, HttpHost]:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from engine.core.labels import MatcherSet, parse_matcher
 from engine.core.messages import Command
+from engine.response.silences import Mute, MuteReason
 from engine.response.steps import Limits, Mode, Priority
 from engine.response.words import count, span
 
@@ -25,6 +26,8 @@ Reason = Literal[
     "replay",
     "expired",
     "paused",
+    "silenced",
+    "maintenance",
     "cooldown",
     "budget_spent",
     "storm",
@@ -127,7 +130,10 @@ class Past(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True):
-    """A command with what is known about its making. `mode` is what its runbook asks for, and `why`."""
+    """A command with what is known about its making. `mode` is what its runbook asks for, and `why`.
+
+    `mute` is what mutes the alert it is about.
+    """
 
     command: Command
     attempt: int
@@ -137,6 +143,7 @@ class Request(Struct, frozen=True):
     mode: Mode = "auto"
     why: ModeReason = "runbook_mode"
     approved: bool = False
+    mute: Mute | None = None
 
 
 class Verdict(Struct, frozen=True):
@@ -250,6 +257,21 @@ def _paused(facts: _Facts) -> str | None:
     return "everything is paused" if facts.paused else None
 
 
+def _silenced(facts: _Facts) -> str | None:
+    return _muted(facts, "silenced")
+
+
+def _maintenance(facts: _Facts) -> str | None:
+    return _muted(facts, "maintenance")
+
+
+def _muted(facts: _Facts, reason: MuteReason) -> str | None:
+    mute = facts.request.mute
+    if mute is None or mute.reason != reason or mute.until_ms <= facts.now_ms:
+        return None
+    return f"{mute.name}, for another {span(mute.until_ms - facts.now_ms)}"
+
+
 def _cooldown(facts: _Facts) -> str | None:
     command, key = facts.request.command, facts.request.command.target.key()
     for past in reversed(facts.past):
@@ -310,6 +332,8 @@ CHECKS: tuple[tuple[Reason, Callable[[_Facts], str | None]], ...] = (
     ("replay", _replay),
     ("expired", _expired),
     ("paused", _paused),
+    ("maintenance", _maintenance),
+    ("silenced", _silenced),
     ("storm", _storm),
     ("circuit_open", _circuit),
     ("cooldown", _cooldown),
