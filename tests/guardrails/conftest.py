@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from engine.cli import decide as cli_decide
+from engine.cli import silences as cli_silences
 from engine.edge.database import Database
 from engine.edge.kubernetes import open_kubernetes
 from tests.cli.conftest import Ran, sentinel
@@ -44,7 +45,8 @@ async def world(
             api = await stack.enter_async_context(open_kubernetes(cluster.kubeconfig(), "", 10.0))
             env, namespace = replace(env, kubernetes=api), cluster.namespace()
         made = World(database, env, services, http, cli, monkeypatch, cluster, namespace)
-        monkeypatch.setattr(cli_decide, "now_ms", lambda: made.clock.now_ms())
+        for module in (cli_decide, cli_silences):
+            monkeypatch.setattr(module, "now_ms", lambda: made.clock.now_ms())
         yield made
 
 

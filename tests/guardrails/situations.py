@@ -140,6 +140,35 @@ async def paused_on_the_way(world: World) -> None:
     await world.deliver()
 
 
+async def _silence(world: World, *more: str) -> None:
+    said = ("--by", "ada", "--comment", "we know", "--for", "2h")
+    assert (await world.cli("silence", "add", 'service="openclaw"', *said, *more)).code == 0
+
+
+async def silenced(world: World) -> None:
+    await _silence(world)
+    await world.act()
+
+
+async def silenced_after_the_yes(world: World) -> None:
+    await world.fire(alertname="Tampered")
+    await world.decide("approve", "ada")
+    await _silence(world)
+    await world.tick()
+    await world.deliver()
+
+
+async def maintenance(world: World) -> None:
+    await _silence(world, "--maintenance")
+    await world.act()
+
+
+async def maintenance_window(world: World) -> None:
+    window = {"name": "patches", "match": ['service="openclaw"'], "start": "07:30", "duration_s": 3600}
+    world.configure(maintenance=[window])
+    await world.act()
+
+
 async def observe_mode(world: World) -> None:
     world.configure(mode="observe", overrides=[{"mode": "observe"}])
     await world.act()
@@ -552,6 +581,10 @@ SITUATIONS = [
     Situation("no answer to a request", no_answer, "inconclusive", "no_answer", 1),
     Situation("paused before deciding", paused_before_deciding, "refused", "paused"),
     Situation("paused on the way", paused_on_the_way, "refused", "paused"),
+    Situation("silenced", silenced, "refused", "silenced"),
+    Situation("silenced after the yes", silenced_after_the_yes, "refused", "silenced"),
+    Situation("maintenance", maintenance, "refused", "maintenance"),
+    Situation("maintenance window", maintenance_window, "refused", "maintenance"),
     Situation("only to be observed", observe_mode, "observed", "policy_rule"),
     Situation("sent, though only to be observed", sent_though_only_to_be_observed, "refused", "observe_mode"),
     Situation("destructive, and nothing names it", destructive_by_default, "waits for a person", "destructive"),

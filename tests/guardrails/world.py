@@ -246,7 +246,9 @@ class World:
         async def send(key: str, command: SignedCommand) -> None:
             self.topic.append(command)
 
-        config = ResponderConfig(runbooks, load_actions(), policy(self.settings.responder), KEY, self.clock.now_ms)
+        part = self.settings.responder
+        windows = tuple(window.window() for window in part.maintenance)
+        config = ResponderConfig(runbooks, load_actions(), policy(part), KEY, self.clock.now_ms, windows)
         databases = dict(self.settings.responder.databases)
         investigator = Investigator(self.http, databases=databases, hosts={}, query_url="")
         return Responder(config, self.database, investigator, send)
