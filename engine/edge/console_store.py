@@ -17,6 +17,7 @@ from engine.console.model import (
     OperatorKind,
     OperatorRefusedError,
     Pause,
+    UndeliveredView,
     UnderWay,
 )
 from engine.console.views import (
@@ -28,8 +29,9 @@ from engine.console.views import (
     waits_for,
 )
 from engine.core.messages import decode_command
-from engine.edge import approvals, audit, claims, control, incidents
+from engine.edge import approvals, audit, claims, control, deliveries, incidents
 from engine.edge.database import Database
+from engine.response.model import Operated
 from engine.response.report import render
 
 _REFUSALS: dict[approvals.DecideReason, str] = {
@@ -68,7 +70,11 @@ class PostgresStore:
             record = await incidents.record(conn, number)
             waiting = await _waiting(conn, self._now_ms())
             told = await conn.fetch(
-                "select at_ms, kind, priority, told, text from notices where incident = $1 order by at_ms, id", number
+                "select n.at_ms, n.kind, n.priority, n.told, n.text, (select coalesce(json_agg(json_build_object("
+                "'receiver', d.receiver, 'state', d.state, 'attempts', d.attempts, 'done_ms', d.done_ms, "
+                "'last_error', d.last_error) order by d.seq), '[]') from deliveries d where d.notice = n.id) "
+                "as deliveries from notices n where n.incident = $1 order by n.seq",
+                number,
             )
         if row is None or record is None:
             return None
@@ -80,7 +86,7 @@ class PostgresStore:
             evidence=[evidence_view(item.step, item.query, item.result) for item in record.evidence],
             commands=command_views(state.actions),
             approvals=[found for found in waiting if found.incident == number],
-            notices=[NoticeView(**dict(notice)) for notice in told],
+            notices=[msgspec.convert(dict(notice), NoticeView) for notice in told],
             acknowledged_by=state.acknowledged_by,
             acknowledged_ms=state.acknowledged_ms,
             waits_for=waits,
@@ -133,23 +139,21 @@ class PostgresStore:
         """Hand what a person says about an incident to the responder; raises `OperatorRefusedError`."""
 
         async def work(conn: asyncpg.Connection) -> str | None:
-            status: str | None = await conn.fetchval("select status from incidents where id = $1 for share", number)
-            if status == "open":
-                await conn.execute(
-                    "insert into operator_events (incident, kind, by_name, text, at_ms) values ($1, $2, $3, $4, $5)",
-                    number,
-                    kind,
-                    by,
-                    text,
-                    now_ms,
-                )
-            return status
+            return await incidents.operate(conn, number, Operated(kind, by, text), now_ms)
 
         status = await self._database.run(work)
         if status is None:
             raise OperatorRefusedError(f"there is no incident {number}; `sentinel incidents` lists them")
         if status != "open":
             raise OperatorRefusedError(f"incident {number} is {status} already")
+
+    async def undelivered(self) -> list[UndeliveredView]:
+        """The receivers that cannot be told of something, for now or at all."""
+
+        async def work(conn: asyncpg.Connection) -> list[deliveries.Trouble]:
+            return await deliveries.troubles(conn)
+
+        return [UndeliveredView(**msgspec.structs.asdict(one)) for one in await self._database.run(work)]
 
     async def under_way(self) -> list[UnderWay]:
         """Commands that executors are carrying out now, oldest first."""

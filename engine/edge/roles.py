@@ -35,6 +35,7 @@ from engine.edge.kubernetes import lacking, open_kubernetes
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
+from engine.edge.notifier import start_notifier
 from engine.edge.prometheus_api import PrometheusPoller
 from engine.edge.publisher import ConnectorMetrics, Publisher, Send
 from engine.edge.query_api import QueryApi
@@ -263,6 +264,7 @@ START: dict[RoleName, Callable[[Node], Awaitable[None]]] = {
     "evaluator": start_evaluator,
     "responder": start_responder,
     "executor": start_executor,
+    "notifier": start_notifier,
     "console": start_console,
     "sinks": start_sinks,
 }

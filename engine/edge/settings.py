@@ -7,7 +7,6 @@ variables for configuration. Where values come from (flags, environment, file, d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,6 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from engine.edge.settings_base import (
+    Endpoint,
     HttpUrl,
     ListenAddress,
     Milliseconds,
@@ -23,6 +23,7 @@ from engine.edge.settings_base import (
     PostgresUrl,
     Section,
 )
+from engine.edge.settings_notify import NotifySettings
 from engine.edge.settings_sources import ConnectorSettings
 
 Mode = Literal["observe", "approve", "auto"]
@@ -236,30 +237,6 @@ class ExecutorSettings(Section):
     )
 
 
-class Endpoint(Section):
-    """An HTTP service that Sentinel sends to, and how it makes itself known there."""
-
-    url: HttpUrl = Field(min_length=1, description="Address.")
-    username: str = Field(default="", description="User of HTTP basic authentication.")
-    password: SecretStr = Field(default=SecretStr(""), description="Its password.")
-    token: SecretStr = Field(default=SecretStr(""), description="Bearer token, instead of a user.")
-    headers: dict[str, SecretStr] = Field(default={}, description="Further headers, such as `X-Scope-OrgID`.")
-    ca_file: Path | None = Field(default=None, description="PEM file of the authorities to trust; empty: the system's.")
-    cert_file: Path | None = Field(default=None, description="PEM client certificate, for mutual TLS.")
-    key_file: Path | None = Field(default=None, description="PEM key of the client certificate.")
-    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.username and self.token.get_secret_value():
-            raise ValueError("give username or token, not both")
-        if re.search(r"://[^/]*@", self.url):
-            raise ValueError("write the user into username and password, not into the url")
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file are only useful together")
-        return self
-
-
 class RemoteWriteSink(Endpoint):
     """A receiver of recorded series. `name` is that of its consumer group: who changes it begins anew."""
 
@@ -311,3 +288,4 @@ class Settings(Section):
     responder: ResponderSettings = Field(default=ResponderSettings(), description="Decisions.")
     executor: ExecutorSettings = Field(default=ExecutorSettings(), description="Actions.")
     sinks: SinkSettings = Field(default=SinkSettings(), description="Other systems that are told.")
+    notify: NotifySettings = Field(default=NotifySettings(), description="People who are told.")

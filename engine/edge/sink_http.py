@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httpx
 
 from engine.edge.clock import Clock
-from engine.edge.settings import Endpoint
+from engine.edge.settings_base import Endpoint
 from engine.edge.telemetry import Telemetry
 from engine.sinks.retry import Verdict, retry_after_ms, verdict
 
@@ -64,17 +64,21 @@ class Receiver:
 async def open_receiver(
     sink: str, url: str, endpoint: Endpoint, own: tuple[Telemetry, Clock]
 ) -> AsyncIterator[Receiver]:
-    """A receiver with its connections. Redirects are not followed: what is sent goes where it was told to go."""
+    """A receiver with its connections."""
+    async with open_endpoint(endpoint) as client:
+        yield Receiver(sink, url, client, own)
+
+
+def open_endpoint(endpoint: Endpoint) -> httpx.AsyncClient:
+    """A client for one service. Redirects are not followed: what is sent goes where it was told to go."""
     headers = {name: value.get_secret_value() for name, value in endpoint.headers.items()}
     if token := endpoint.token.get_secret_value():
         headers["Authorization"] = f"Bearer {token}"
     auth = (endpoint.username, endpoint.password.get_secret_value()) if endpoint.username else None
     headers.setdefault("User-Agent", "aureus-sentinel")
-    client = httpx.AsyncClient(
+    return httpx.AsyncClient(
         auth=auth, headers=headers, timeout=endpoint.timeout_s, verify=_ssl_context(endpoint), follow_redirects=False
     )
-    async with client:
-        yield Receiver(sink, url, client, own)
 
 
 def _ssl_context(endpoint: Endpoint) -> ssl.SSLContext:

@@ -78,6 +78,8 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         resolution="",
     )
     turn.note(kind, text, attempt=turn.state.attempt)
+    if state.status != "open":
+        turn.report("opened", text)
     if acted:
         mark = f"{turn.state.attempt}-fired-again"
         turn.inform(mark, "fired_again", "fires again after it was repaired: nothing more is done without a person")
@@ -162,8 +164,8 @@ def _say(turn: Turn, step: Step, body: Decide | Notify | Escalate) -> str:
     text = body.text.render(scope)
     if isinstance(body, Notify):
         mark = f"{turn.state.id}-{turn.state.attempt}-{step.name}"
-        turn.note("incident.notified", text, step=step.name)
-        turn.effects.append(Notice(mark, turn.state.id, "notify", (), turn.state.priority, text))
+        turn.note("incident.notified", text, step=step.name, to=list(body.to))
+        turn.effects.append(Notice(mark, turn.state.id, "notify", body.to, turn.state.priority, text))
     else:
         runbook = turn.context.runbook
         first = runbook.escalation[0].to if runbook and runbook.escalation else ()
@@ -327,7 +329,8 @@ def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
         text = f"waits for a person: {what} ({said.reason})" + (f": {question}" if question else "")
         turn.note("command.held", text, command=command.id, expires_ms=expires_ms, question=asked.question, **data)
         within = span(expires_ms - turn.now_ms)
-        turn.inform(f"held-{command.id}", "approval", f"to be decided within {within}: {question or what} [{what}]")
+        told = f"to be decided within {within}: {question or what} [{what}]"
+        turn.inform(f"held-{command.id}", "approval", told, held=command.id)
         turn.effects.append(asked)
         turn.set(awaiting=Awaiting("approval", expires_ms, asked))
     else:

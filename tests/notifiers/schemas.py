@@ -92,14 +92,7 @@ def _block(block: Mapping[str, Any]) -> Iterator[str]:
     if not _is_text(block.get("block_id", "-"), 255):
         yield "block_id is longer than 255"
     if kind == "section":
-        if "text" not in block and "fields" not in block:
-            yield "a section needs text or fields"
-        if "text" in block:
-            yield from _text(block["text"], 3000)
-        if len(block.get("fields", [])) > 10:
-            yield "more than 10 fields"
-        for one in block.get("fields", []):
-            yield from _text(one, 2000)
+        yield from _section(block)
     elif kind == "header":
         yield from _text(block.get("text"), 150, plain=True)
     elif kind == "context":
@@ -111,6 +104,17 @@ def _block(block: Mapping[str, Any]) -> Iterator[str]:
         yield from _actions(block.get("elements", []))
     elif kind != "divider":
         yield f"unknown type of block {kind!r}"
+
+
+def _section(block: Mapping[str, Any]) -> Iterator[str]:
+    if "text" not in block and "fields" not in block:
+        yield "a section needs text or fields"
+    if "text" in block:
+        yield from _text(block["text"], 3000)
+    if len(block.get("fields", [])) > 10:
+        yield "more than 10 fields"
+    for one in block.get("fields", []):
+        yield from _text(one, 2000)
 
 
 def _actions(elements: list[Mapping[str, Any]]) -> Iterator[str]:
