@@ -150,16 +150,6 @@ async def failed(conn: asyncpg.Connection, row: Delivery, error: str, next_ms: i
     )
 
 
-async def leave_alone(conn: asyncpg.Connection, receiver: str, until_ms: int) -> None:
-    """A service wants to be left alone: nothing more for this receiver before."""
-    await conn.execute(
-        "update deliveries set next_ms = greatest(next_ms, $2) "
-        "where receiver = $1 and state in ('waiting', 'standing')",
-        receiver,
-        until_ms,
-    )
-
-
 async def give_up(conn: asyncpg.Connection, row: Delivery, error: str, now_ms: int) -> bool:
     """End a delivery that failed: an audit row, and for a call the responder is told, so that the next level is."""
     found = await conn.fetchval(

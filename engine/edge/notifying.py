@@ -87,6 +87,7 @@ class Notifying:
         self._telemetry = telemetry
         self._external_url = external_url.rstrip("/")
         self._in_flight: dict[str, asyncio.Task[None]] = {}
+        self._left_alone_ms: dict[str, int] = {}  # until when a service has asked for it
         settings = env.settings
         self._lease_ms = round(settings.timeout_s * 1000) * 2 + LEASE_MARGIN_MS
         self._followers = [name for name, receiver in settings.receivers.items() if receiver.follow]
@@ -94,9 +95,11 @@ class Notifying:
     async def turn(self) -> int:
         """Route what is new and begin to deliver what is due; how many deliveries were begun."""
         await self._database.run(self._route)
+        now_ms = self._env.now_ms()
+        busy = {*self._in_flight, *(one for one, until_ms in self._left_alone_ms.items() if until_ms > now_ms)}
 
         async def take(conn: asyncpg.Connection) -> list[Delivery]:
-            return await deliveries.claim(conn, self._in_flight, self._env.now_ms(), self._lease_ms)
+            return await deliveries.claim(conn, busy, now_ms, self._lease_ms)
 
         claimed = await self._database.run(take)
         for row in claimed:
@@ -198,9 +201,10 @@ class Notifying:
             if row.state == "waiting" and is_over:
                 return await deliveries.give_up(conn, row, str(error), now_ms)
             await deliveries.failed(conn, row, str(error), next_ms)
-            if error.asked_ms:
-                await deliveries.leave_alone(conn, row.receiver, now_ms + error.asked_ms)
             return False
+
+        if error.asked_ms:
+            self._left_alone_ms[row.receiver] = now_ms + error.asked_ms
 
         given_up = await self._database.run(work)
         self._telemetry.notifications.labels(row.receiver, "given_up" if given_up else "failed").inc()

@@ -305,7 +305,7 @@ def mail_server(*, tls: Tls | None = None, login: tuple[str, str] | None = None)
     def authenticate(_: Any, __: Any, ___: Any, mechanism: str, data: Any) -> AuthResult:
         del mechanism
         given = (data.login.decode(), data.password.decode()) if isinstance(data, LoginPassword) else None
-        return AuthResult(success=login is not None and given == login, auth_data=data)
+        return AuthResult(success=login is not None and given == login, handled=False, auth_data=data)
 
     options: dict[str, Any] = {"tls_context": tls.context, "require_starttls": True} if tls else {}
     if login is not None:
