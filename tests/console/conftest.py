@@ -19,6 +19,7 @@ from engine.console.model import (
     OperatorKind,
     OperatorRefusedError,
     Pause,
+    UndeliveredView,
 )
 from engine.console.server import Console
 
@@ -59,6 +60,7 @@ class MemoryStore:
     waiting: list[Approval] = field(default_factory=list)
     decisions: list[tuple[str, Decision]] = field(default_factory=list)
     said: list[tuple[int, str, str, str, int]] = field(default_factory=list)
+    troubles: list[UndeliveredView] = field(default_factory=list)
     switch: Pause = field(default_factory=lambda: Pause(False))
 
     def add(self, incident: Incident, **parts) -> None:
@@ -89,6 +91,9 @@ class MemoryStore:
             raise DecisionRefusedError("it does not count")
         self.decisions.append((command, decision))
         return found[0]
+
+    async def undelivered(self) -> list[UndeliveredView]:
+        return self.troubles
 
     async def pause(self) -> Pause:
         return self.switch
