@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.cli.common import Config, Set, settings
 from engine.cli.output import NO, Json, complain, say, say_json, show_problem
 from engine.core.diagnostics import Problem
+from engine.edge.settings_check import unknown_receivers
 
 if TYPE_CHECKING:
     from engine.loading import Loaded
@@ -16,11 +18,16 @@ if TYPE_CHECKING:
 Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATHS", help="Files and folders; default ./rules.")]
 
 
-def check(paths: Paths = None, json: Json = False) -> None:
-    """Check rule files and runbooks; every problem with its place, exit 1 if any is an error."""
+def check(paths: Paths = None, json: Json = False, config: Config = None, set_: Set = None) -> None:
+    """Check rule files and runbooks; every problem with its place, exit 1 if any is an error.
+
+    Where the settings say who can be told of incidents, a runbook may name nobody else.
+    """
     from engine.loading import load  # brings the rule languages, which other commands start faster without
 
+    current = settings(config, set_).settings
     loaded = load(paths or [Path("rules")])
+    loaded.problems += unknown_receivers(loaded.runbooks, current.notify)
     problems = sorted(loaded.problems)
     if json:
         say_json({"ok": not loaded.errors, "problems": problems, "loaded": _counts(loaded)})
