@@ -19,6 +19,8 @@ _COMMANDS = {
     "incidents": "incidents.incidents",
     "incident": "incidents.incident",
     "report": "incidents.report",
+    "stats": "account.stats",
+    "account": "account.account",
     "approvals": "decide.approvals",
     "approve": "decide.approve",
     "deny": "decide.deny",

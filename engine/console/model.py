@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from engine.console.accounts import AccountStore
 from engine.console.silences import SilenceStore
 
 
@@ -222,7 +223,7 @@ class OperatorRefusedError(Exception):
     """What a person said about an incident and what does not count, in words."""
 
 
-class Store(SilenceStore, Protocol):
+class Store(SilenceStore, AccountStore, Protocol):
     """What the console and the command line ask of the database."""
 
     async def incidents(self, *, open_only: bool, limit: int) -> list[Incident]:
@@ -235,6 +236,10 @@ class Store(SilenceStore, Protocol):
 
     async def report(self, number: int) -> str | None:
         """The incident report in Markdown, None if there is no such number."""
+        ...
+
+    async def report_page(self, number: int) -> str | None:
+        """The incident report as a page by itself, None if there is no such number."""
         ...
 
     async def approvals(self) -> list[Approval]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 
 import asyncpg
@@ -31,11 +32,15 @@ from engine.console.views import (
     waits_for,
 )
 from engine.core.messages import decode_command
-from engine.edge import approvals, audit, claims, control, deliveries, incidents, silences
+from engine.edge import accounts, approvals, audit, claims, control, deliveries, incident_stats, incidents, silences
 from engine.edge.database import Database
+from engine.response.account import DayAccount
+from engine.response.guardrails import Policy
 from engine.response.model import IncidentState
 from engine.response.report import render
+from engine.response.report_html import render_html
 from engine.response.silences import Silence
+from engine.response.stats import Lifetime
 
 _REFUSALS: dict[approvals.DecideReason, str] = {
     "unknown": "no such command waits for approval",
@@ -55,8 +60,9 @@ _LINES = (
 class PostgresStore:
     """The store over an open database."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
+    def __init__(self, database: Database, now_ms: Callable[[], int], policy: Policy | None = None) -> None:
         self._database = database
+        self._policy = policy or Policy()
         self._now_ms = now_ms
 
     async def incidents(self, *, open_only: bool, limit: int) -> list[Incident]:
@@ -104,6 +110,22 @@ class PostgresStore:
         async with self._database.connection() as conn:
             record = await incidents.record(conn, number)
         return render(record) if record is not None else None
+
+    async def report_page(self, number: int) -> str | None:
+        """The incident report as a page by itself, None if there is no such number."""
+        async with self._database.connection() as conn:
+            record = await incidents.record(conn, number)
+        return render_html(record, self._now_ms()) if record is not None else None
+
+    async def account(self, day: dt.date) -> DayAccount:
+        """What a day in UTC came to, so far."""
+        async with self._database.connection() as conn:
+            return await accounts.read(conn, day, self._policy)
+
+    async def lifetimes(self, from_ms: int, to_ms: int) -> list[Lifetime]:
+        """Incidents opened in a span of time, with their times."""
+        async with self._database.connection() as conn:
+            return await incident_stats.lifetimes(conn, from_ms, to_ms)
 
     async def approvals(self) -> list[Approval]:
         """Commands that wait for a person, oldest first."""

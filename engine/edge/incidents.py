@@ -7,6 +7,7 @@ import msgspec
 
 from engine.core.messages import Command, Outcome, SignedCommand, encode
 from engine.edge import approvals, audit, claims
+from engine.edge.incident_series import read_series
 from engine.response.commands import describe
 from engine.response.guardrails import DAY_MS, Past, repair_of
 from engine.response.model import (
@@ -306,4 +307,5 @@ async def record(conn: asyncpg.Connection, incident: int) -> IncidentRecord | No
         timeline=await audit.rows(conn, incident=incident),
         evidence=[EvidenceRow(**{**dict(r), "result": msgspec.convert(r["result"], Evidence)}) for r in found],
         commands=[CommandRow(**dict(row)) for row in sent],
+        series=await read_series(conn, incident),
     )
