@@ -19,6 +19,7 @@ WIDTH, HEIGHT = 920, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 58, 30
 _GAP = 3 * STEP_MS  # values farther apart are not joined
 _POINTS_MAX = 800
+_TINY = 1e-300
 _TICKS_S = (60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
 
 
@@ -67,11 +68,12 @@ def plot(series: MetricSeries, marks: Sequence[Mark], from_ms: int, to_ms: int) 
 
 def _frame(points: Sequence[Point], threshold: float | None, from_ms: int, to_ms: int) -> Frame:
     values = [value for _, value in points] + ([threshold] if threshold is not None else [])
-    low, high = min([0.0, *values]), max(values, default=1.0)
-    if high <= low:
+    low, high = min([0.0, *values]), max([0.0, *values])
+    if high - low < _TINY:
         high = low + 1
     step = _nice((high - low) / 4)
-    return Frame(from_ms, to_ms, math.floor(low / step) * step, math.ceil(high * 1.02 / step) * step)
+    high += (high - low) / 50
+    return Frame(from_ms, to_ms, math.floor(low / step) * step, math.ceil(high / step) * step)
 
 
 def _nice(span: float) -> float:
