@@ -15,6 +15,7 @@ from engine.console.pages import clock_time, place, span
 from engine.console.views import evidence_summary
 from engine.edge.clock import now_ms
 from engine.edge.console_store import PostgresStore
+from engine.edge.database import Database
 from engine.edge.settings import Settings
 
 Number = Annotated[int, typer.Argument(metavar="N", help="Number of the incident.")]
@@ -132,18 +133,24 @@ def _detail(number: int, current: Settings) -> IncidentDetail:
 def report(
     number: Number,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    html: Annotated[bool, typer.Option("--html", help="As a page by itself, with a plot of the metric.")] = False,
     json: Json = False,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Print the incident report in Markdown, written from the stored rows."""
-    text = with_store(settings(config, set_).settings, lambda db: PostgresStore(db, now_ms).report(number))
+    """Print the incident report in Markdown or HTML, written from the stored rows."""
+
+    async def work(database: Database) -> str | None:
+        store = PostgresStore(database, now_ms)
+        return await (store.report_page(number) if html else store.report(number))
+
+    text = with_store(settings(config, set_).settings, work)
     if text is None:
         raise Stop(f"there is no incident {number}; `sentinel incidents` lists them", NO)
     if output is not None:
         output.write_text(text, encoding="utf-8")
         say(f"written to {output}")
     elif json:
-        say_json({"incident": number, "markdown": text})
+        say_json({"incident": number, "html" if html else "markdown": text})
     else:
         typer.echo(text, nl=not text.endswith("\n"))

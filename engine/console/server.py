@@ -18,6 +18,7 @@ from multidict import MultiMapping
 from yarl import URL
 
 from engine.console import guard, pages
+from engine.console.accounts import AccountPages, stats_since
 from engine.console.model import (
     AlertNow,
     AlertsNow,
@@ -32,11 +33,13 @@ from engine.console.model import (
     Store,
 )
 from engine.console.silences import SilencePages
+from engine.response import report_html
 
 T = TypeVar("T", bound=msgspec.Struct)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _CLOSED_SHOWN = 10
+_STATS_MS = 30 * 86_400_000
 _LIST_MAX = 500
 _STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _NAME_MAX, _REASON_MAX = 100, 500
@@ -100,8 +103,9 @@ class Console:
             "/api/resume": self._api_pause,
         }
         silences = SilencePages(self._store, self._page, self._guard, self._now_ms)
+        more = [*silences.routes(), *AccountPages(self._store, self._page, self._now_ms).routes()]
         return [
-            *(web.route(method, path, self._guarded(handler)) for method, path, handler in silences.routes()),
+            *(web.route(method, path, self._guarded(handler)) for method, path, handler in more),
             *(web.get(path, self._guarded(handler)) for path, handler in gets.items()),
             *(web.post(path, self._guarded(handler)) for path, handler in posts.items()),
         ]
@@ -121,7 +125,8 @@ class Console:
                     response = _plain_error(is_api, 503, "the database does not answer; see /ready")
                 except web.HTTPException as error:
                     response = _plain_error(is_api, error.status, error.text or error.reason)
-            response.headers.update(guard.HEADERS)
+            for name, value in guard.HEADERS.items():
+                response.headers.setdefault(name, value)
             return response
 
         return answer
@@ -143,6 +148,8 @@ class Console:
             open=sorted(incidents, key=_by_urgency),
             closed=[incident for incident in recent if not incident.is_open][:_CLOSED_SHOWN],
             approvals=await self._store.approvals(),
+            stats=await stats_since(self._store, self._now_ms(), _STATS_MS),
+            undelivered=await self._store.undelivered(),
             alerts=alerts,
             alerts_error=alerts_error,
         )
@@ -155,6 +162,8 @@ class Console:
 
     async def _report(self, request: web.Request) -> web.Response:
         number = int(request.match_info["id"])
+        if "html" in request.query:
+            return await self._report_page(number, "download" in request.query)
         text = await self._store.report(number)
         if text is None:
             raise web.HTTPNotFound(text=f"there is no incident {number}")
@@ -162,6 +171,16 @@ class Console:
         if "download" in request.query:
             response.content_type = "text/markdown"
             response.headers["Content-Disposition"] = f'attachment; filename="incident-{number}.md"'
+        return response
+
+    async def _report_page(self, number: int, download: bool) -> web.Response:
+        page = await self._store.report_page(number)
+        if page is None:
+            raise web.HTTPNotFound(text=f"there is no incident {number}")
+        # It stands by itself, with its style in it: its own policy allows that and nothing else.
+        response = web.Response(text=page, content_type="text/html", headers={guard.POLICY: report_html.POLICY})
+        if download:
+            response.headers["Content-Disposition"] = f'attachment; filename="incident-{number}.html"'
         return response
 
     async def _static(self, request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 
 import asyncpg
@@ -18,6 +19,7 @@ from engine.console.model import (
     OperatorRefusedError,
     Pause,
     Said,
+    UndeliveredView,
     UnderWay,
 )
 from engine.console.views import (
@@ -30,11 +32,15 @@ from engine.console.views import (
     waits_for,
 )
 from engine.core.messages import decode_command
-from engine.edge import approvals, audit, claims, control, incidents, silences
+from engine.edge import accounts, approvals, audit, claims, control, deliveries, incident_stats, incidents, silences
 from engine.edge.database import Database
+from engine.response.account import DayAccount
+from engine.response.guardrails import Policy
 from engine.response.model import IncidentState
 from engine.response.report import render
+from engine.response.report_html import render_html
 from engine.response.silences import Silence
+from engine.response.stats import Lifetime
 
 _REFUSALS: dict[approvals.DecideReason, str] = {
     "unknown": "no such command waits for approval",
@@ -54,8 +60,9 @@ _LINES = (
 class PostgresStore:
     """The store over an open database."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
+    def __init__(self, database: Database, now_ms: Callable[[], int], policy: Policy | None = None) -> None:
         self._database = database
+        self._policy = policy or Policy()
         self._now_ms = now_ms
 
     async def incidents(self, *, open_only: bool, limit: int) -> list[Incident]:
@@ -73,7 +80,11 @@ class PostgresStore:
             record = await incidents.record(conn, number)
             waiting = await _waiting(conn, self._now_ms())
             told = await conn.fetch(
-                "select at_ms, kind, priority, told, text from notices where incident = $1 order by at_ms, id", number
+                "select n.at_ms, n.kind, n.priority, n.told, n.text, (select coalesce(json_agg(json_build_object("
+                "'receiver', d.receiver, 'state', d.state, 'attempts', d.attempts, 'done_ms', d.done_ms, "
+                "'last_error', d.last_error) order by d.seq), '[]') from deliveries d where d.notice = n.id) "
+                "as deliveries from notices n where n.incident = $1 order by n.seq",
+                number,
             )
         if row is None or record is None:
             return None
@@ -85,7 +96,7 @@ class PostgresStore:
             evidence=[evidence_view(item.step, item.query, item.result) for item in record.evidence],
             commands=command_views(state.actions),
             approvals=[found for found in waiting if found.incident == number],
-            notices=[NoticeView(**dict(notice)) for notice in told],
+            notices=[msgspec.convert(dict(notice), NoticeView) for notice in told],
             acknowledged_by=state.acknowledged_by,
             acknowledged_ms=state.acknowledged_ms,
             waits_for=waits,
@@ -99,6 +110,22 @@ class PostgresStore:
         async with self._database.connection() as conn:
             record = await incidents.record(conn, number)
         return render(record) if record is not None else None
+
+    async def report_page(self, number: int) -> str | None:
+        """The incident report as a page by itself, None if there is no such number."""
+        async with self._database.connection() as conn:
+            record = await incidents.record(conn, number)
+        return render_html(record, self._now_ms()) if record is not None else None
+
+    async def account(self, day: dt.date) -> DayAccount:
+        """What a day in UTC came to, so far."""
+        async with self._database.connection() as conn:
+            return await accounts.read(conn, day, self._policy)
+
+    async def lifetimes(self, from_ms: int, to_ms: int) -> list[Lifetime]:
+        """Incidents opened in a span of time, with their times."""
+        async with self._database.connection() as conn:
+            return await incident_stats.lifetimes(conn, from_ms, to_ms)
 
     async def approvals(self) -> list[Approval]:
         """Commands that wait for a person, oldest first."""
@@ -157,6 +184,14 @@ class PostgresStore:
         refusal = await self._database.run(work)
         if refusal:
             raise OperatorRefusedError(refusal)
+
+    async def undelivered(self) -> list[UndeliveredView]:
+        """The receivers that cannot be told of something, for now or at all."""
+
+        async def work(conn: asyncpg.Connection) -> list[deliveries.Trouble]:
+            return await deliveries.troubles(conn)
+
+        return [UndeliveredView(**msgspec.structs.asdict(one)) for one in await self._database.run(work)]
 
     async def under_way(self) -> list[UnderWay]:
         """Commands that executors are carrying out now, oldest first."""

@@ -42,6 +42,15 @@ _LOST = (
     asyncpg.ReadOnlySQLTransactionError,  # the old primary after a switch-over
     asyncpg.InternalClientError,  # what asyncpg says when the server's farewell comes between two queries
 )
+DATABASE_LOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What may be raised in the middle of work on a connection whose database goes away."""
+
 _AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _PAUSE_FIRST_S, _PAUSE_MAX_S = 0.05, 5.0
 _ANSWER_S = 10.0

@@ -27,11 +27,14 @@ from engine.edge.alert_receiver import AlertReceiver
 from engine.edge.alerts_now import AlertsNow
 from engine.edge.clock import DatabaseClock
 from engine.edge.console_store import PostgresStore
+from engine.edge.database import DATABASE_LOST
 from engine.edge.evaluating import Evaluator
 from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandError
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
 from engine.edge.health import CheckResult
 from engine.edge.http_access import open_client
+from engine.edge.incident_series import SeriesKeeper
+from engine.edge.incident_stats import StatsExporter
 from engine.edge.incident_turns import ResponderConfig
 from engine.edge.investigate import Cluster, Investigator, Loki
 from engine.edge.keys import signing_key, trusted_keys
@@ -39,6 +42,7 @@ from engine.edge.kubernetes import KubernetesClient, lacking, open_kubernetes
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
+from engine.edge.notifier import start_notifier
 from engine.edge.prometheus_api import PrometheusPoller
 from engine.edge.publisher import ConnectorMetrics, Publisher, Send
 from engine.edge.query_api import QueryApi
@@ -50,7 +54,7 @@ from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
 from engine.edge.settings import Mode, Settings
 from engine.edge.settings_sources import PushedLogs, RemoteWrite
-from engine.edge.sink_http import endpoint_client
+from engine.edge.sink_http import open_endpoint
 from engine.edge.sinks import start_sinks
 from engine.edge.topic_memory import TopicMemory
 from engine.edge.topic_reader import open_topic_reader
@@ -62,13 +66,6 @@ from engine.response.guardrails import ModeRule, Policy, Request, mode_of
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.1
-DATABASE_LOST = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
 PARALLEL = 16
 _CLUSTER_EVENTS = {
     "executor": ("executor.permission_missing", "executor.permissions_unknown"),
@@ -185,6 +182,9 @@ async def start_responder(node: Node) -> None:
 
     responder = await node.stack.enter_async_context(Responder(config, node.need_database(), investigator, send))
     node.on_reload.append(lambda loaded: responder.reload(loaded.runbooks))
+    keeper = SeriesKeeper(node.need_database(), client, settings.responder.query_url or node.http_url, clock.now_ms)
+    keeper.load(node.loaded.groups)
+    node.on_reload.append(lambda loaded: keeper.load(loaded.groups))
 
     async def handle(event: Any) -> None:
         if event.message.topic == role.prefix + ALERTS.name:
@@ -203,6 +203,9 @@ async def start_responder(node: Node) -> None:
     consume(role, [ALERTS, OUTCOMES], handle, parallel=PARALLEL)
     await _start(node, role)
     node.spawn("responder-tick", tick())
+    node.spawn("responder-series", keeper.run(node.clock.sleep))
+    exporter = StatsExporter(node.need_database(), node.telemetry, clock.now_ms)
+    node.spawn("responder-stats", exporter.run(node.clock.sleep))
 
 
 async def start_executor(node: Node) -> None:
@@ -268,6 +271,7 @@ START: dict[RoleName, Callable[[Node], Awaitable[None]]] = {
     "evaluator": start_evaluator,
     "responder": start_responder,
     "executor": start_executor,
+    "notifier": start_notifier,
     "console": start_console,
     "sinks": start_sinks,
 }
@@ -351,7 +355,7 @@ async def _loki(node: Node) -> Loki | None:
     endpoint = node.settings.responder.loki
     if endpoint is None:
         return None
-    return Loki(endpoint.url, await node.stack.enter_async_context(endpoint_client(endpoint)))
+    return Loki(endpoint.url, await node.stack.enter_async_context(open_endpoint(endpoint)))
 
 
 def _hosts(configured: Any) -> dict[str, HttpHost]:

@@ -19,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 _EVALUATION_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_PEOPLE_BUCKETS_S = (15, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
 _DELAY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -88,6 +89,18 @@ class Telemetry:
             ["action", "outcome"],
             registry=registry,
         )
+        self.notifications = Counter(
+            "sentinel_notifications_total",
+            "Attempts to tell a receiver, by what came of them: delivered, failed, given_up.",
+            ["receiver", "outcome"],
+            registry=registry,
+        )
+        self.notifications_waiting = Gauge(
+            "sentinel_notifications_waiting",
+            "Notices that a receiver was not told of yet.",
+            ["receiver"],
+            registry=registry,
+        )
         self.sink_requests = Counter(
             "sentinel_sink_requests_total",
             "Requests to other systems by what they answered: a status, or `unreachable`.",
@@ -98,6 +111,28 @@ class Telemetry:
             "sentinel_sink_sent_total",
             "Alerts (repetitions included) and samples that another system took.",
             ["sink", "target"],
+            registry=registry,
+        )
+        per_runbook = ["runbook", "severity"]
+        self.incidents_open = Gauge("sentinel_incidents_open", "Open incidents.", per_runbook, registry=registry)
+        self.incidents_unacknowledged = Gauge(
+            "sentinel_incidents_unacknowledged",
+            "Open incidents that nobody has acknowledged.",
+            per_runbook,
+            registry=registry,
+        )
+        self.acknowledge = Histogram(
+            "sentinel_incident_acknowledge_seconds",
+            "From an incident's opening to its first acknowledgement.",
+            per_runbook,
+            buckets=_PEOPLE_BUCKETS_S,
+            registry=registry,
+        )
+        self.resolve = Histogram(
+            "sentinel_incident_resolve_seconds",
+            "From an incident's opening to its end.",
+            per_runbook,
+            buckets=_PEOPLE_BUCKETS_S,
             registry=registry,
         )
         self.reaction = Histogram(

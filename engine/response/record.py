@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from engine.response.audit import AuditRow
 from engine.response.model import Evidence, IncidentState
+from engine.response.series import MetricSeries
 
 
 class EvidenceRow(Struct, frozen=True):
@@ -44,6 +45,7 @@ class IncidentRecord(Struct, frozen=True):
     timeline: list[AuditRow]
     evidence: list[EvidenceRow]
     commands: list[CommandRow]
+    series: MetricSeries | None = None
 
 
 class TimelineEntry(Struct, frozen=True):

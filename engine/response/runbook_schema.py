@@ -106,7 +106,7 @@ def _step() -> Schema:
         "ask": _ref("ask"),
         "wait": _ref("duration"),
         "verify": {"anyOf": [{"type": "null"}, _mapping({**verify, "on_failure": _ref("step_name")})]},
-        "notify": _mapping({"text": _ref("text")}, ["text"]),
+        "notify": _mapping({"to": _ref("names"), "text": _ref("text")}, ["text"]),
         "escalate": _mapping({"to": _ref("names"), "text": _ref("text")}, ["text"]),
     }
     named = {"name": {"type": "string", "pattern": _NAME}, "next": _ref("step_name")}

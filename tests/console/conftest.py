@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -21,9 +22,12 @@ from engine.console.model import (
     OperatorRefusedError,
     Pause,
     Said,
+    UndeliveredView,
 )
 from engine.console.server import Console
+from engine.response.account import DayAccount, RunbookDay
 from engine.response.silences import Silence, checked
+from engine.response.stats import Lifetime
 
 NOW_MS = 1_800_000_000_000
 
@@ -63,7 +67,10 @@ class MemoryStore:
     decisions: list[tuple[str, Decision]] = field(default_factory=list)
     said: list[tuple[int, str, str, str, int]] = field(default_factory=list)
     merged: list[tuple[int, int | None]] = field(default_factory=list)
+    troubles: list[UndeliveredView] = field(default_factory=list)
     switch: Pause = field(default_factory=lambda: Pause(False))
+    days: dict[dt.date, list[RunbookDay]] = field(default_factory=dict)
+    lives: list[Lifetime] = field(default_factory=list)
     quiet: dict[str, Silence] = field(default_factory=dict)
 
     def add(self, incident: Incident, **parts) -> None:
@@ -79,6 +86,15 @@ class MemoryStore:
 
     async def report(self, number: int) -> str | None:
         return f"# Incident {number}\n" if number in self.known else None
+
+    async def report_page(self, number: int) -> str | None:
+        return f"<h1>{number}</h1>" if number in self.known else None
+
+    async def account(self, day: dt.date) -> DayAccount:
+        return DayAccount(day, self.days.get(day, []))
+
+    async def lifetimes(self, from_ms: int, to_ms: int) -> list[Lifetime]:
+        return [one for one in self.lives if from_ms <= one.opened_ms < to_ms]
 
     async def approvals(self) -> list[Approval]:
         return self.waiting
@@ -113,6 +129,9 @@ class MemoryStore:
             return None
         self.quiet[silence_id] = msgspec.structs.replace(found, ends_ms=now_ms)
         return self.quiet[silence_id]
+
+    async def undelivered(self) -> list[UndeliveredView]:
+        return self.troubles
 
     async def pause(self) -> Pause:
         return self.switch

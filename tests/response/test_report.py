@@ -105,6 +105,7 @@ Repaired and verified: the alert cleared after the rule's window and stayed so.
 - Duration: 1m15s
 - Alerts: PolicyViolationSpike
 - Value when firing: 12 at 00:00:00
+- Error rate: not measured
 - Users affected: not measured
 
 ## Root Cause

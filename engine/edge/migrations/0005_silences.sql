@@ -28,12 +28,14 @@ alter table incidents add column joined text[] not null default '{}';
 create table incident_series (
     incident    bigint primary key references incidents,
     query       text   not null,
+    op          text   not null default '',
     threshold   double precision,
     gathered_ms bigint not null,
     complete    boolean not null,          -- nothing more will be asked
     error       text   not null default '',
     points      json   not null            -- [[time_ms, value], ...]
 );
+create index incident_series_incomplete on incident_series (gathered_ms) where not complete;
 
 -- What each day came to, written once.
 create index audit_by_time on audit (at_ms);
