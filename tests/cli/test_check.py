@@ -120,7 +120,7 @@ def test_a_test_file_without_a_test_is_not_a_success(sentinel, text, said):
     assert said in ran.err
 
 
-LIMITS = RULES / "runbooks" / "connection_overload.yml"
+LIMITS = DEMO / "runbooks" / "connection_overload.yml"
 CASE = """\
 runbook_tests:
   - name: a crowd is not a leak
@@ -138,9 +138,8 @@ def test_ways_that_no_case_takes_are_named_with_their_place(sentinel, least, cod
     assert (ran.code, ran.out.splitlines()[1]) == (code, "2 of 8 ways of runbooks taken")
     lines = LIMITS.read_text().splitlines()
     at = next(i for i, line in enumerate(lines, 1) if "then: limit" in line)
-    named = (
-        f"rules/runbooks/limits.yml:{at}:13: {severity}: ConnectionOverload: no case takes `then: limit` of step leak"
-    )
+    way = "ConnectionOverloadByApi: no case takes `then: limit` of step leak"
+    named = f"rules/runbooks/limits.yml:{at}:13: {severity}: {way}"
     assert named in ran.err.splitlines()
     assert ran.err.count("no case takes") == 6
 
@@ -150,8 +149,8 @@ def test_coverage_is_a_table_of_every_way(sentinel):
     write("rules/tests/runbooks_test.yml", CASE)
     rows = [line.split()[:5] for line in sentinel("test", "--coverage").out.splitlines()]
     assert rows[0] == ["RUNBOOK", "STEP", "WAY", "CASES", "PLACE"]
-    assert ["ConnectionOverload", "leak", "else:", "crowd", "1"] in rows
-    assert ["ConnectionOverload", "limit", "on_failure:", "restart", "0"] in rows
+    assert ["ConnectionOverloadByApi", "leak", "else:", "crowd", "1"] in rows
+    assert ["ConnectionOverloadByApi", "limit", "on_failure:", "restart", "0"] in rows
 
 
 def test_without_runbook_tests_nothing_is_said_of_ways_unless_it_is_asked_for(sentinel):
