@@ -138,7 +138,8 @@ def test_ways_that_no_case_takes_are_named_with_their_place(sentinel, least, cod
     assert (ran.code, ran.out.splitlines()[1]) == (code, "2 of 8 ways of runbooks taken")
     lines = LIMITS.read_text().splitlines()
     at = next(i for i, line in enumerate(lines, 1) if "then: limit" in line)
-    named = f"rules/runbooks/limits.yml:{at}:13: {severity}: ConnectionOverloadByApi: no case takes `then: limit` of step leak"
+    way = "ConnectionOverloadByApi: no case takes `then: limit` of step leak"
+    named = f"rules/runbooks/limits.yml:{at}:13: {severity}: {way}"
     assert named in ran.err.splitlines()
     assert ran.err.count("no case takes") == 6
 
