@@ -113,7 +113,7 @@ def _say_rbac(needs: list[Need], namespaces: list[str], account: str) -> None:
 
 def _grants(needs: list[Need], current: Settings, role: str) -> Iterator[str]:
     """The statements, for each database that a runbook names."""
-    from engine.actions._permissions import sql_grants
+    from engine.actions._sql import sql_grants
 
     by_target: dict[str, list[Permission]] = {}
     for need in needs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -15,15 +14,14 @@ import structlog
 from msgspec import structs
 
 from connectors import discover
-from engine.actions import Environment, HttpHost, RefusedError, load_actions
-from engine.actions._kubernetes import KubernetesApi, NoAnswerError
-from engine.actions._needs import in_namespace, needs_of
+from engine.actions import load_actions
 from engine.console.server import Console
 from engine.core.messages import Command, SignedCommand, decode_outcome, decode_transition, encode
 from engine.core.sources import SourceTiming
 from engine.edge.alert_receiver import AlertReceiver
 from engine.edge.alerts_now import AlertsNow
 from engine.edge.console_store import PostgresStore
+from engine.edge.environment import hosts_of, open_environment
 from engine.edge.evaluating import Evaluator
 from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandError
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
@@ -31,7 +29,7 @@ from engine.edge.health import CheckResult
 from engine.edge.http_access import open_client
 from engine.edge.investigate import Investigator
 from engine.edge.keys import signing_key, trusted_keys
-from engine.edge.kubernetes import lacking, open_kubernetes
+from engine.edge.lacking import say_what_is_lacking
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
@@ -152,7 +150,7 @@ async def start_responder(node: Node) -> None:
     investigator = Investigator(
         client,
         databases=dict(settings.responder.databases),
-        hosts=_hosts(settings.responder.hosts),
+        hosts=hosts_of(settings.responder.hosts),
         query_url=settings.responder.query_url or node.http_url,
     )
     config = ResponderConfig(
@@ -194,16 +192,10 @@ async def start_executor(node: Node) -> None:
     """`commands` -> actions -> `outcomes`. The only role with credentials."""
     settings = node.settings
     role = _open(node, "executor")
-    client = await node.stack.enter_async_context(httpx.AsyncClient(follow_redirects=False, trust_env=False))
-    environment = Environment(
-        hosts=_hosts(settings.executor.hosts),
-        databases=dict(settings.executor.databases),
-        http=client,
-        connect=partial(asyncpg.connect, timeout=10, command_timeout=30),
-        sleep=node.clock.sleep,
-        kubernetes=await _kubernetes(node),
-        postgres_settings=frozenset(settings.executor.postgres_settings),
-    )
+    actions = load_actions()
+    environment = await open_environment(settings.executor, node.stack, node.clock)
+    allowed, namespaces = settings.executor.allow_actions, settings.executor.namespaces
+    await say_what_is_lacking(environment, allowed, namespaces, node.loaded.runbooks, actions)
     rules = policy(settings.responder)
 
     def mode(command: Command, destructive: bool) -> Any:
@@ -219,7 +211,7 @@ async def start_executor(node: Node) -> None:
             lease_ms=int(settings.executor.lease_s * 1000),
         ),
         trusted_keys(settings.state_dir, settings.executor.public_keys),
-        load_actions(),
+        actions,
         environment,
         node.clock,
     )
@@ -277,28 +269,6 @@ def policy(settings: Any) -> Policy:
         storm_window_ms=int(settings.storm_window_s * 1000),
         approval_expiry_ms=int(settings.approval_expiry_s * 1000),
     )
-
-
-async def _kubernetes(node: Node) -> KubernetesApi | None:
-    """The cluster's client, where the executor may change any namespace of one; what its account lacks is said."""
-    executor = node.settings.executor
-    if not executor.namespaces:
-        return None
-    cluster = executor.kubernetes
-    api = await node.stack.enter_async_context(open_kubernetes(cluster.kubeconfig, cluster.context, cluster.timeout_s))
-    needs = needs_of(node.loaded.runbooks, load_actions())
-    allowed = [need for need in needs if need.action in executor.allow_actions]
-    try:
-        for namespace in executor.namespaces:
-            for permission in await lacking(api, in_namespace(allowed, namespace), namespace):
-                log.warning("executor.permission_missing", permission=permission)
-    except (NoAnswerError, RefusedError) as error:
-        log.warning("executor.permissions_unknown", reason=str(error))
-    return api
-
-
-def _hosts(configured: Any) -> dict[str, HttpHost]:
-    return {name: HttpHost(host.url, host.bearer(os.environ)) for name, host in configured.items()}
 
 
 def _open(node: Node, name: RoleName) -> RoleApp:

@@ -11,7 +11,7 @@ import httpx
 import pytest_asyncio
 
 from engine.actions import Environment, load_actions
-from engine.actions._permissions import sql_grants
+from engine.actions._sql import sql_grants
 from engine.edge.database import url_of
 from tests.waiting import until
 
