@@ -5,7 +5,7 @@ Source: the AWS KMS developer guide, "Permissions reference" and "Condition keys
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,9 +31,9 @@ class AwsAccess:
     def __str__(self) -> str:
         return f"{', '.join(self.actions)} on {_ON[self.on]}"
 
-    def statement(self, alias: str, region: str, account: str) -> dict[str, Any]:
-        """The statement of a policy for an alias. `region` "" and `account` "" stand for any."""
-        arn = f"arn:{_partition(region)}:kms:{region or '*'}:{account or '*'}"
+    def statement(self, alias: str, region: str) -> dict[str, Any]:
+        """The statement of a policy for an alias, in whichever account the policy is."""
+        arn = f"arn:{_partition(region)}:kms:{region}:*"
         made: dict[str, Any] = {"Effect": "Allow", "Action": sorted(self.actions)}
         made["Resource"] = {"alias": f"{arn}:{alias}", "new": "*", "all": "*"}.get(self.on, f"{arn}:key/*")
         if condition := self._condition(alias):
@@ -57,11 +57,11 @@ def _partition(region: str) -> str:
     return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(region.rpartition("-")[0].rpartition("-")[0], "aws")
 
 
-def aws_policy(asked: Iterable[tuple[AwsAccess, str, str]], account: str) -> dict[str, Any]:
+def aws_policy(asked: Iterable[tuple[AwsAccess, str, str]]) -> dict[str, Any]:
     """An identity policy for what is asked for, each with the alias and the region that it is about."""
     statements: list[dict[str, Any]] = []
     for access, alias, region in asked:
-        made = access.statement(alias, region, account)
+        made = access.statement(alias, region)
         same = next((one for one in statements if _apart(one) == _apart(made)), None)
         if same is None:
             statements.append(made)
@@ -72,8 +72,3 @@ def aws_policy(asked: Iterable[tuple[AwsAccess, str, str]], account: str) -> dic
 
 def _apart(statement: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in statement.items() if key != "Action"}
-
-
-def aws_access(permissions: Iterable[object]) -> Sequence[AwsAccess]:
-    """Those of the permissions that are AWS's."""
-    return [one for one in permissions if isinstance(one, AwsAccess)]

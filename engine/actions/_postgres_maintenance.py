@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import asyncpg
 from msgspec import Meta, Struct
 
-from engine.actions import Check, Environment, Permission, Plan, RefusedError, Result, SqlGrant, SqlPrivilege
+from engine.actions import Check, Environment, Permission, Plan, RefusedError, Result, SqlGrant, SqlNote, SqlPrivilege
 from engine.actions._postgres import (
     LockLimit,
     StatementLimit,
@@ -152,9 +152,8 @@ def permissions_for(literal: Mapping[str, Any]) -> tuple[Permission, ...] | None
 
 PERMISSIONS: tuple[Permission, ...] = (
     SqlGrant("pg_read_all_stats"),
-    SqlGrant(
-        "pg_maintain", "the tables are known only at run time: this is every table, and its schema's USAGE besides"
-    ),
+    SqlGrant("pg_maintain", "the tables are known only at run time, so this is for every table"),
+    SqlNote("USAGE on the schemas of the tables"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +30,7 @@ class Format(StrEnum):
     text = "text"
     yaml = "yaml"
     sql = "sql"
+    aws = "aws"
 
 
 Paths = Annotated[
@@ -47,7 +49,8 @@ Role = Annotated[
 def permissions(
     paths: Paths = None,
     format_: Annotated[
-        Format, typer.Option("--format", help="`yaml`: RBAC for kubectl apply; `sql`: grants.")
+        Format,
+        typer.Option("--format", help="`yaml`: RBAC for kubectl apply; `sql`: grants; `aws`: an identity policy."),
     ] = Format.text,
     namespace: Namespaces = None,
     account: Account = "aureus-sentinel/executor",
@@ -63,6 +66,8 @@ def permissions(
     elif format_ is Format.sql:
         for line in _grants(needs, current, role):
             say(line)
+    elif format_ is Format.aws:
+        _say_policy(needs, current)
     else:
         shown = table("RUNBOOK", "STEP", "ACTION", "NEEDS")
         for need in needs:
@@ -124,3 +129,19 @@ def _grants(needs: list[Need], current: Settings, role: str) -> Iterator[str]:
         if statements:
             yield f"-- database {target}"
             yield from statements
+
+
+def _say_policy(needs: list[Need], current: Settings) -> None:
+    from engine.actions._aws import AwsAccess, aws_policy
+    from engine.actions._needs import for_target
+
+    keys = current.executor.kms
+    if not keys and any(isinstance(one, AwsAccess) for need in needs for one in need.permissions):
+        raise Stop("which aliases? Set executor.kms")
+    asked = [
+        (one, key.alias, key.region)
+        for name, key in sorted(keys.items())
+        for one in for_target(needs, name)
+        if isinstance(one, AwsAccess)
+    ]
+    say(json.dumps(aws_policy(asked), indent=2))

@@ -224,7 +224,7 @@ class Compose(Section):
     files: list[Path] = Field(min_length=1, description="Its Compose files, in their order.")
     docker_host: str = Field(
         default="",
-        description="`DOCKER_HOST` of its engine, such as `unix:///run/docker.sock`; empty: the `docker` program's own.",
+        description="`DOCKER_HOST` of its engine, such as `unix:///run/docker.sock`; empty: what `docker` itself uses.",
     )
 
 
@@ -234,7 +234,7 @@ ComposeName = Annotated[str, Field(pattern=rf"^{PROJECT_NAME}$")]
 class Kms(Section):
     """An alias of AWS KMS whose key may be changed. Credentials are had as AWS's own tools have them."""
 
-    alias: str = Field(pattern=r"^alias/(?!aws/)[a-zA-Z0-9/_-]+$", description="E.g. `alias/bridge-signing`.")
+    alias: str = Field(pattern=r"^alias/[a-zA-Z0-9/_-]+$", description="E.g. `alias/bridge-signing`.")
     region: str = Field(pattern=r"^[a-z0-9-]+$", description="Region of its key, e.g. `eu-central-1`.")
     endpoint_url: HttpUrl = Field(default="", description="Address of KMS; empty: the public one of the region.")
 
