@@ -110,14 +110,17 @@ async def pages(api: KmsApi, operation: str, **parameters: Any) -> AsyncIterator
 
 
 async def made_by(api: KmsApi, command: str) -> str | None:
-    """The id of the key that a command has made, if there is one; keys whose tags may not be read are not ours."""
+    """The id of the key that a command has made for the alias, if there is one.
+
+    A key whose tags may not be read is not ours.
+    """
     async for page in pages(api, "ListKeys"):
         for one in page["Keys"]:
             try:
                 tags = await tags_of(api, one["KeyId"])
             except RefusedError:
                 continue
-            if tags.get(COMMAND_TAG) == command:
+            if (tags.get(COMMAND_TAG), tags.get(ALIAS_TAG)) == (command, api.alias):
                 return str(one["KeyId"])
     return None
 

@@ -46,7 +46,7 @@ class KmsClient:
             read_timeout=_TIMEOUT_S,
         )
         self._alias = alias
-        self._client = boto3.client("kms", region_name=region, endpoint_url=endpoint_url or None, config=once)
+        self._client = boto3.Session(region_name=region).client("kms", endpoint_url=endpoint_url or None, config=once)
 
     @property
     def alias(self) -> str:
