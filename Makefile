@@ -49,6 +49,7 @@ lock: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
 
 docs: $(VENV)/dev  ## write the reference pages that are generated
 	@"$(BIN)/python" -m engine.edge.settings_doc
+	@"$(BIN)/sentinel" schema runbooks > docs/runbook.schema.json
 
 clean:  ## what the other targets made
 	rm -rf "$(VENV)" var out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -57,6 +57,8 @@ def say_approval(waiting: Approval) -> None:
         say(f"  {waiting.question}")
     say(f"  {waiting.action} on {waiting.target}")
     say(f"  {compact(waiting.params)}")
+    if waiting.so_far:
+        say(f"  four eyes: {waiting.so_far}")
     left = span(waiting.expires_ms - now_ms())
     say(f"  until {clock_time(waiting.expires_ms)} ({left}):")
     say(f"  sentinel approve {waiting.command} --by NAME --sha256 {waiting.short_hash}     (or deny)")
@@ -71,7 +73,7 @@ def approve(
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Approve a command that waits; it is then run."""
+    """Approve a command that waits; it is then run, or where two must agree once another person has approved it."""
     _decide(command, Decision(True, by, sha256, reason), settings(config, set_).settings, ask=not yes)
 
 
@@ -115,6 +117,8 @@ def _decide(command: str, wish: Decision, current: Settings, *, ask: bool) -> No
         raise Stop(f"not decided: {error}", NO) from error
     say(f"{'approved' if wish.approve else 'denied'} by {by}: {decided.action} on {decided.target}")
     say(f"  {compact(decided.params)}")
+    if decided.state == "waiting":
+        say(f"  {decided.so_far}: nothing is done before another person agrees")
     say(f"  command {command}, sha256 {decided.body_sha256}")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.cli.common import Config, Set, settings
 from engine.cli.output import NO, Json, complain, say, say_json, show_problem
 from engine.core.diagnostics import Problem
 
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
 Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATHS", help="Files and folders; default ./rules.")]
 
 
-def check(paths: Paths = None, json: Json = False) -> None:
-    """Check rule files and runbooks; every problem with its place, exit 1 if any is an error."""
+def check(paths: Paths = None, json: Json = False, config: Config = None, set_: Set = None) -> None:
+    """Check rule files and runbooks; every problem with its place, exit 1 if any is an error.
+
+    With settings, what the runbooks want that these do not allow or name is a warning.
+    """
     from engine.loading import load  # brings the rule languages, which other commands start faster without
 
     loaded = load(paths or [Path("rules")])
-    problems = sorted(loaded.problems)
+    problems = sorted([*loaded.problems, *_not_configured(loaded, config, set_)])
     if json:
         say_json({"ok": not loaded.errors, "problems": problems, "loaded": _counts(loaded)})
     else:
@@ -30,6 +34,15 @@ def check(paths: Paths = None, json: Json = False) -> None:
         say(_summary(loaded, problems))
     if loaded.errors:
         raise typer.Exit(NO)
+
+
+def _not_configured(loaded: Loaded, config: Path | None, set_: list[str] | None) -> list[Problem]:
+    """What the settings lack for the runbooks; nothing where there are no settings but defaults."""
+    from engine.actions import load_actions
+    from engine.edge.runbook_settings import unconfigured
+
+    current = settings(config, set_)
+    return list(unconfigured(loaded.runbooks, current.settings, load_actions())) if current.origins else []
 
 
 def _counts(loaded: Loaded) -> dict[str, int]:

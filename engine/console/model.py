@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from engine.console.silences import SilenceStore
+
 
 class Incident(Struct, frozen=True):
     """One incident in a list. `closed_ms` is 0 while it is open."""
@@ -65,7 +67,10 @@ class CommandView(Struct, frozen=True):
 
 
 class Approval(Struct, frozen=True):
-    """A command that waits for a person. `body_sha256` is the hash of its exact bytes, which a decision names."""
+    """A command that waits for `people` to agree; `yes_by` have. A decision names the hash of its exact bytes.
+
+    `state` is waiting, approved or denied.
+    """
 
     command: str
     incident: int
@@ -76,6 +81,15 @@ class Approval(Struct, frozen=True):
     requested_ms: int
     expires_ms: int
     question: str = ""
+    people: int = 1
+    yes_by: list[str] = []
+    state: str = "waiting"
+
+    @property
+    def so_far(self) -> str:
+        """How many of two have agreed, and who; "" where one is enough."""
+        named = f" ({', '.join(self.yes_by)})" if self.yes_by else ""
+        return f"{len(self.yes_by)} of {self.people} have agreed{named}" if self.people > 1 else ""
 
     @property
     def short_hash(self) -> str:
@@ -162,7 +176,7 @@ class OperatorRefusedError(Exception):
     """An acknowledgement, closing or note that does not count, in words."""
 
 
-class Store(Protocol):
+class Store(SilenceStore, Protocol):
     """What the console and the command line ask of the database."""
 
     async def incidents(self, *, open_only: bool, limit: int) -> list[Incident]:
@@ -182,7 +196,7 @@ class Store(Protocol):
         ...
 
     async def decide(self, command: str, decision: Decision, now_ms: int) -> Approval:
-        """Take a decision; the command it was about. Raises `DecisionRefusedError`."""
+        """Take a decision; what it was about, as it stands then. Raises `DecisionRefusedError`."""
         ...
 
     async def operator(self, number: int, kind: OperatorKind, by: str, text: str, now_ms: int) -> None:

@@ -21,6 +21,7 @@ from engine.console import guard, pages
 from engine.console.model import (
     AlertNow,
     AlertsNow,
+    Approval,
     Decision,
     DecisionRefusedError,
     Incident,
@@ -29,6 +30,7 @@ from engine.console.model import (
     Pause,
     Store,
 )
+from engine.console.silences import SilencePages
 
 T = TypeVar("T", bound=msgspec.Struct)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -97,7 +99,9 @@ class Console:
             "/api/pause": self._api_pause,
             "/api/resume": self._api_pause,
         }
+        silences = SilencePages(self._store, self._page, self._guard, self._now_ms)
         return [
+            *(web.route(method, path, self._guarded(handler)) for method, path, handler in silences.routes()),
             *(web.get(path, self._guarded(handler)) for path, handler in gets.items()),
             *(web.post(path, self._guarded(handler)) for path, handler in posts.items()),
         ]
@@ -260,12 +264,13 @@ class Console:
     async def _api_decide(self, request: web.Request) -> web.Response:
         decision = await _body(request, Decision)
         try:
-            await self._decide(request.match_info["command"], decision)
+            decided = await self._decide(request.match_info["command"], decision)
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         except DecisionRefusedError as error:
             raise web.HTTPConflict(text=str(error)) from error
-        return _json({"decided": "approved" if decision.approve else "denied", "by": decision.by.strip()})
+        answer = {"decided": decided.state, "by": decision.by.strip()}
+        return _json({**answer, "so_far": decided.so_far} if decided.state == "waiting" else answer)
 
     async def _api_operator(self, request: web.Request) -> web.Response:
         body = await _body(request, Said)
@@ -287,10 +292,11 @@ class Console:
 
     # what both do
 
-    async def _decide(self, command: str, decision: Decision) -> None:
+    async def _decide(self, command: str, decision: Decision) -> Approval:
         named = msgspec.structs.replace(decision, by=_name(decision.by), reason=decision.reason.strip()[:_REASON_MAX])
-        await self._store.decide(command, named, self._now_ms())
+        decided = await self._store.decide(command, named, self._now_ms())
         log.info("console.decided", command=command, approve=named.approve, by=named.by)
+        return decided
 
     async def _operator(self, request: web.Request, by: str, text: str) -> None:
         number, kind = int(request.match_info["id"]), msgspec.convert(request.match_info["kind"], OperatorKind)

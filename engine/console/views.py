@@ -24,6 +24,7 @@ _DOING: dict[Waiting, str] = {
     "settle": "settling",
     "clear": "verifying",
     "people": "escalated",
+    "muted": "muted",
 }
 # The same as a whole sentence's end: what it waits for.
 _WAITS_FOR: dict[Waiting, str] = {
@@ -36,6 +37,7 @@ _WAITS_FOR: dict[Waiting, str] = {
     "settle": "the alert's window and stabilisation to pass",
     "clear": "the alert to clear",
     "people": "people: nothing more is done by itself",
+    "muted": "a silence or maintenance to end",
 }
 _OWN_ACTORS = ("responder", "executor")
 _CELL_MAX = 300

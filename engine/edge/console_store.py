@@ -28,9 +28,10 @@ from engine.console.views import (
     waits_for,
 )
 from engine.core.messages import decode_command
-from engine.edge import approvals, audit, claims, control, incidents
+from engine.edge import approvals, audit, claims, control, incidents, silences
 from engine.edge.database import Database
 from engine.response.report import render
+from engine.response.silences import Silence
 
 _REFUSALS: dict[approvals.DecideReason, str] = {
     "unknown": "no such command waits for approval",
@@ -38,6 +39,7 @@ _REFUSALS: dict[approvals.DecideReason, str] = {
     "expired": "the approval has expired; nothing will be done",
     "already_decided": "it was decided already",
     "changed_command": "the command is not the one that was shown; look at it again",
+    "same_person": "you have agreed already; a second person must agree too",
 }
 
 _LINES = (
@@ -105,7 +107,7 @@ class PostgresStore:
             return (await _with_questions(conn, [found]))[0] if found is not None else None
 
     async def decide(self, command: str, decision: Decision, now_ms: int) -> Approval:
-        """Take a decision; the command it was about. Raises `DecisionRefusedError`."""
+        """Take a decision; what it was about, as it stands then. Raises `DecisionRefusedError`."""
         verdict: approvals.Decision = "approved" if decision.approve else "denied"
 
         async def work(conn: asyncpg.Connection) -> approvals.Decided:
@@ -182,6 +184,33 @@ class PostgresStore:
 
         await self._database.run(work)
 
+    async def silences(self, limit: int) -> list[Silence]:
+        """Silences, also those that are over, the last to end first."""
+        async with self._database.connection() as conn:
+            return await silences.newest(conn, limit)
+
+    async def silence(self, silence_id: str) -> Silence | None:
+        """One silence."""
+        async with self._database.connection() as conn:
+            return await silences.find(conn, silence_id)
+
+    async def add_silence(self, silence: Silence, now_ms: int) -> Silence:
+        """Keep a new silence, which gets its id; raises `ValueError` when it cannot be one."""
+        named = msgspec.structs.replace(silence, id=silences.new_id())
+
+        async def work(conn: asyncpg.Connection) -> Silence:
+            return await silences.add(conn, named, now_ms)
+
+        return await self._database.run(work)
+
+    async def expire_silence(self, silence_id: str, by: str, now_ms: int) -> Silence | None:
+        """End a silence now; None when none of this id holds or will."""
+
+        async def work(conn: asyncpg.Connection) -> Silence | None:
+            return await silences.expire(conn, silence_id, by, now_ms)
+
+        return await self._database.run(work)
+
 
 def _line(row: asyncpg.Record) -> IncidentLine:
     return msgspec.convert(dict(row), IncidentLine)
@@ -213,4 +242,7 @@ def _approval(found: approvals.Approval, question: str = "") -> Approval:
         requested_ms=found.requested_ms,
         expires_ms=found.expires_ms,
         question=question,
+        people=found.people,
+        yes_by=found.yes_by,
+        state=found.state,
     )

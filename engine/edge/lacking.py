@@ -6,19 +6,18 @@ operations that only read. A KMS operation that changes something cannot be trie
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
 import structlog
 
-from engine.actions import Action, AwsAccess, Environment, Permission, RefusedError
+from engine.actions import AwsAccess, Environment, Permission, RefusedError
 from engine.actions._kms import KmsApi
-from engine.actions._kubernetes import NoAnswerError
-from engine.actions._needs import Need, for_target, in_namespace, needs_of
+from engine.actions._kubernetes import KubernetesApi, NoAnswerError
+from engine.actions._needs import Need, for_target, in_namespace
 from engine.actions._sql import SqlGrant, SqlOwner, SqlPermission, quoted
 from engine.edge import kubernetes
-from engine.response.runbook import Runbook
 
 log = structlog.get_logger(__name__)
 _UNREACHED = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, NoAnswerError, RefusedError)
@@ -37,37 +36,31 @@ _KMS_READS: Mapping[str, Callable[[str], dict[str, str]]] = {
 }
 
 
-async def say_what_is_lacking(
-    env: Environment,
-    allowed: Iterable[str],
-    namespaces: Sequence[str],
-    runbooks: Iterable[Runbook],
-    actions: Mapping[str, Action],
+async def say_what_is_lacking(env: Environment, needs: Sequence[Need], namespaces: Iterable[str]) -> None:
+    """Warn of each permission that the steps need and the executor's accounts lack."""
+    if env.kubernetes is not None:
+        await say_lacking_on_cluster("executor", env.kubernetes, needs, namespaces)
+    in_databases = {f"database {one}": _in_database(env, one, for_target(needs, one)) for one in env.databases}
+    in_kms = {f"kms {one}": lacking_in_kms(kms, for_target(needs, one)) for one, kms in env.kms.items()}
+    for where, answer in {**in_databases, **in_kms}.items():
+        await _say("executor", where, answer, env.redact)
+
+
+async def say_lacking_on_cluster(
+    role: str, api: KubernetesApi, needs: Sequence[Need], namespaces: Iterable[str]
 ) -> None:
-    """Warn of each permission that the allowed actions of the runbooks need and the executor's accounts lack."""
-    permitted = set(allowed)
-    needs = [need for need in needs_of(runbooks, actions) if need.action in permitted]
-    async for where, permission in _lacking(env, namespaces, needs):
-        log.warning("executor.permission_missing", where=where, permission=permission)
+    """The same for the account that a role of Sentinel has on a cluster."""
+    for one in namespaces:
+        await _say(role, f"namespace {one}", kubernetes.lacking(api, in_namespace(needs, one), one), str)
 
 
-async def _lacking(
-    env: Environment, namespaces: Sequence[str], needs: Sequence[Need]
-) -> AsyncIterator[tuple[str, str]]:
-    """Where what is lacking. A system that gives no answer is said and passed over: the next alert may find it up."""
-    api = env.kubernetes
-    on_clusters = [
-        (f"namespace {one}", kubernetes.lacking(api, in_namespace(needs, one), one)) for one in namespaces if api
-    ]
-    in_databases = [(f"database {one}", _in_database(env, one, for_target(needs, one))) for one in env.databases]
-    in_kms = [(f"kms {one}", lacking_in_kms(kms, for_target(needs, one))) for one, kms in env.kms.items()]
-    asked: list[tuple[str, Awaitable[list[str]]]] = [*on_clusters, *in_databases, *in_kms]
-    for where, answer in asked:
-        try:
-            for permission in await answer:
-                yield where, permission
-        except _UNREACHED as error:
-            log.warning("executor.permissions_unknown", where=where, reason=env.redact(str(error)))
+async def _say(role: str, where: str, answer: Awaitable[list[str]], redact: Callable[[str], str]) -> None:
+    """A system that gives no answer is said and passed over: the next alert may find it up."""
+    try:
+        for permission in await answer:
+            log.warning(f"{role}.permission_missing", where=where, permission=permission)
+    except _UNREACHED as error:
+        log.warning(f"{role}.permissions_unknown", where=where, reason=redact(str(error)))
 
 
 async def _in_database(env: Environment, name: str, permissions: list[Permission]) -> list[str]:

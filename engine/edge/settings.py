@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from engine.actions._compose import PROJECT_NAME
+from engine.core.labels import MatcherSet, parse_matcher
 from engine.edge.settings_base import (
     HttpUrl,
     ListenAddress,
@@ -24,9 +25,19 @@ from engine.edge.settings_base import (
     PostgresUrl,
     Section,
 )
+from engine.edge.settings_response import MaintenanceWindow
 from engine.edge.settings_sources import ConnectorSettings
+from engine.response.guardrails import PRODUCTION
 
 Mode = Literal["observe", "approve", "auto"]
+
+
+def _is_matcher(text: str) -> str:
+    MatcherSet([parse_matcher(text)])
+    return text
+
+
+Matchers = list[Annotated[str, AfterValidator(_is_matcher)]]
 
 
 class LogSettings(Section):
@@ -156,7 +167,13 @@ class ModeOverride(Section):
 
     action: str = Field(default="", description="Name of the action, for example `http.request`.")
     severity: str = Field(default="", description="Severity of the alert.")
-    namespace: str = Field(default="", description="Namespace label of the alert.")
+    namespace: str = Field(
+        default="",
+        description="Namespace of the alert's label or of the target; the strictest mode of both holds.",
+    )
+    match: Matchers = Field(
+        default=[], description='Matchers on the alert\'s labels, such as `env="production"`; all must hold.'
+    )
     mode: Mode = Field(description="What happens to such a command.")
 
 
@@ -180,6 +197,40 @@ class Host(Section):
         return environ[self.token_env] if self.token_env else self.token.get_secret_value()
 
 
+class Endpoint(Section):
+    """An HTTP service, and how Sentinel makes itself known there."""
+
+    url: HttpUrl = Field(min_length=1, description="Address.")
+    username: str = Field(default="", description="User of HTTP basic authentication.")
+    password: SecretStr = Field(default=SecretStr(""), description="Its password.")
+    token: SecretStr = Field(default=SecretStr(""), description="Bearer token, instead of a user.")
+    headers: dict[str, SecretStr] = Field(default={}, description="Further headers, such as `X-Scope-OrgID`.")
+    ca_file: Path | None = Field(default=None, description="PEM file of the authorities to trust; empty: the system's.")
+    cert_file: Path | None = Field(default=None, description="PEM client certificate, for mutual TLS.")
+    key_file: Path | None = Field(default=None, description="PEM key of the client certificate.")
+    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.username and self.token.get_secret_value():
+            raise ValueError("give username or token, not both")
+        if re.search(r"://[^/]*@", self.url):
+            raise ValueError("write the user into username and password, not into the url")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file are only useful together")
+        return self
+
+
+class Kubernetes(Section):
+    """A cluster, and how it is reached."""
+
+    kubeconfig: Path | None = Field(
+        default=None, description="Kubeconfig file; empty: the service account of the pod that this process runs in."
+    )
+    context: str = Field(default="", description="Context of the file; empty: its current one.")
+    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
+
+
 class ResponderSettings(Section):
     """What is decided about an alert, and how far Sentinel may go alone."""
 
@@ -191,31 +242,39 @@ class ResponderSettings(Section):
         default=[], description="Modes of particular commands; the first match decides."
     )
     approval_expiry_s: PositiveSeconds = Field(default=900, description="An approval not given by then is a refusal.")
+    four_eyes: list[Literal["P0", "P1", "P2", "P3"]] = Field(
+        default=[], description="Priorities at which nothing is done before two different people have agreed."
+    )
+    production: Matchers = Field(
+        default=list(PRODUCTION),
+        description="Matchers on an alert's labels; where one holds, only an override with `match` can make it `auto`.",
+    )
+    flap_repairs: Positive = Field(
+        default=3, description="The same repair is made so often in a day; after that a person must agree."
+    )
     databases: dict[str, PostgresUrl] = Field(
         default={}, description="Databases that investigations read, by name; use a role that can only read."
     )
     query_url: HttpUrl = Field(
         default="", description="Prometheus that investigations may query; empty: only own windows."
     )
+    loki: Endpoint | None = Field(default=None, description="Loki that investigations may query; empty: none.")
     hosts: dict[str, Host] = Field(default={}, description="HTTP services that investigations may read, by name.")
+    namespaces: list[str] = Field(
+        default=[], description="Kubernetes namespaces that investigations may read; empty: none."
+    )
+    kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
     storm_targets: Positive = Field(
         default=5, description="So many targets failing within storm_window_s stop automatic commands."
     )
     storm_window_s: PositiveSeconds = Field(default=60, description="Window of the storm brake.")
+    maintenance: list[MaintenanceWindow] = Field(
+        default=[], description="Windows of planned work; further ones with `sentinel silence add --maintenance`."
+    )
     private_key_file: Path | None = Field(
         default=None,
         description="PEM file of the Ed25519 key that signs commands; empty: one kept in state_dir.",
     )
-
-
-class Kubernetes(Section):
-    """The cluster whose `executor.namespaces` may be changed."""
-
-    kubeconfig: Path | None = Field(
-        default=None, description="Kubeconfig file; empty: the service account of the pod that this process runs in."
-    )
-    context: str = Field(default="", description="Context of the file; empty: its current one.")
-    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
 
 
 class Compose(Section):
@@ -260,30 +319,6 @@ class ExecutorSettings(Section):
     public_keys: list[Path] = Field(
         default=[], description="PEM files of the Ed25519 keys that may sign commands; empty: the one in state_dir."
     )
-
-
-class Endpoint(Section):
-    """An HTTP service that Sentinel sends to, and how it makes itself known there."""
-
-    url: HttpUrl = Field(min_length=1, description="Address.")
-    username: str = Field(default="", description="User of HTTP basic authentication.")
-    password: SecretStr = Field(default=SecretStr(""), description="Its password.")
-    token: SecretStr = Field(default=SecretStr(""), description="Bearer token, instead of a user.")
-    headers: dict[str, SecretStr] = Field(default={}, description="Further headers, such as `X-Scope-OrgID`.")
-    ca_file: Path | None = Field(default=None, description="PEM file of the authorities to trust; empty: the system's.")
-    cert_file: Path | None = Field(default=None, description="PEM client certificate, for mutual TLS.")
-    key_file: Path | None = Field(default=None, description="PEM key of the client certificate.")
-    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.username and self.token.get_secret_value():
-            raise ValueError("give username or token, not both")
-        if re.search(r"://[^/]*@", self.url):
-            raise ValueError("write the user into username and password, not into the url")
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file are only useful together")
-        return self
 
 
 class RemoteWriteSink(Endpoint):

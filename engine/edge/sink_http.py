@@ -65,16 +65,20 @@ async def open_receiver(
     sink: str, url: str, endpoint: Endpoint, own: tuple[Telemetry, Clock]
 ) -> AsyncIterator[Receiver]:
     """A receiver with its connections. Redirects are not followed: what is sent goes where it was told to go."""
+    async with endpoint_client(endpoint) as client:
+        yield Receiver(sink, url, client, own)
+
+
+def endpoint_client(endpoint: Endpoint) -> httpx.AsyncClient:
+    """A client for one service, as its settings name it; redirects are not followed."""
     headers = {name: value.get_secret_value() for name, value in endpoint.headers.items()}
     if token := endpoint.token.get_secret_value():
         headers["Authorization"] = f"Bearer {token}"
     auth = (endpoint.username, endpoint.password.get_secret_value()) if endpoint.username else None
     headers.setdefault("User-Agent", "aureus-sentinel")
-    client = httpx.AsyncClient(
+    return httpx.AsyncClient(
         auth=auth, headers=headers, timeout=endpoint.timeout_s, verify=_ssl_context(endpoint), follow_redirects=False
     )
-    async with client:
-        yield Receiver(sink, url, client, own)
 
 
 def _ssl_context(endpoint: Endpoint) -> ssl.SSLContext:

@@ -15,21 +15,38 @@ from msgspec.structs import replace
 
 from engine.core.messages import Command
 from engine.response.commands import CommandError, describe, is_empty, make_command
-from engine.response.conditions import RenderError
+from engine.response.conditions import RenderError, Scope
 from engine.response.guardrails import Request, Verdict, check
 from engine.response.model import (
     ActionTaken,
     Awaiting,
     HttpGet,
     Investigate,
+    KubernetesRead,
+    LogqlQuery,
     Notice,
     PostgresQuery,
     PromqlQuery,
+    Query,
     RequestApproval,
     Send,
     scope_of,
 )
-from engine.response.steps import END, Act, Decide, Escalate, HttpSource, Notify, PostgresSource, Step, Verify, Wait
+from engine.response.steps import (
+    END,
+    Act,
+    Decide,
+    Escalate,
+    KubernetesSource,
+    LogqlSource,
+    Notify,
+    PostgresSource,
+    PromqlSource,
+    Source,
+    Step,
+    Verify,
+    Wait,
+)
 from engine.response.steps import Investigate as InvestigateStep
 from engine.response.turn import Turn, priority_of, worst
 from engine.response.words import span
@@ -69,9 +86,11 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         evidence={},
         cause="",
         ineffective=state.ineffective or acted,
+        unproven=False,
         escalated_reason="",
         escalation_level=0,
         escalation_due_ms=None,
+        held=False,
         acknowledged_by="",
         acknowledged_ms=None,
         resolved_ms=None,
@@ -121,16 +140,39 @@ def trigger_ended(turn: Turn) -> bool:
     return True
 
 
+def _trigger_muted(turn: Turn) -> bool:
+    """Whether only the alert of this run is muted and another one fires that is not: then the run begins for that."""
+    other = turn.unmuted()
+    if turn.mute_of(turn.state.alert) is None or other is None or turn.has_acted():
+        return False
+    text = f"{turn.name_of(turn.state.trigger)} is muted and {turn.name_of(other)} is not: the runbook starts for that"
+    start_again(turn, other, "incident.restarted", text)
+    return True
+
+
 def finish(turn: Turn) -> None:
     """The steps are through."""
-    if turn.all_cleared():
-        turn.resolve("verified" if turn.has_acted() else "cleared", "all alerts are cleared")
+    if turn.all_cleared() and not turn.state.unproven:
+        turn.resolve(_resolution(turn), "all alerts are cleared")
+    elif turn.state.held:
+        turn.hold(turn.muted)
     elif turn.state.escalated_reason:
         turn.set(awaiting=Awaiting("people"))
+    elif turn.state.unproven:
+        turn.escalate("ineffective", "the steps are through and no verification has held")
     elif turn.has_acted():
         turn.escalate("still_firing", "the steps are through and the alert is not cleared")
     else:
         turn.set(awaiting=Awaiting("clear"))
+
+
+def _resolution(turn: Turn) -> str:
+    """How an incident whose alerts are all cleared came to its end; without a verification nothing is verified."""
+    runbook = turn.context.runbook
+    if not turn.has_acted():
+        return "cleared"
+    judged = runbook and any(isinstance(step.body, Verify) for step in runbook.steps if step.name in turn.state.trail)
+    return "verified" if judged else "cleared_after_escalation"
 
 
 def _enter(turn: Turn, step: Step) -> str | None:
@@ -162,8 +204,9 @@ def _say(turn: Turn, step: Step, body: Decide | Notify | Escalate) -> str:
     text = body.text.render(scope)
     if isinstance(body, Notify):
         mark = f"{turn.state.id}-{turn.state.attempt}-{step.name}"
-        turn.note("incident.notified", text, step=step.name)
-        turn.effects.append(Notice(mark, turn.state.id, "notify", (), turn.state.priority, text))
+        if not turn.kept_quiet(step.name, text):
+            turn.note("incident.notified", text, step=step.name)
+            turn.effects.append(Notice(mark, turn.state.id, "notify", (), turn.state.priority, text))
     else:
         runbook = turn.context.runbook
         first = runbook.escalation[0].to if runbook and runbook.escalation else ()
@@ -186,23 +229,33 @@ def _decide(turn: Turn, step: Step, body: Decide) -> str:
 
 
 def investigate(turn: Turn, step: Step, body: InvestigateStep) -> None:
-    """Ask a step's question."""
-    source, state = body.source, turn.state
-    query: PostgresQuery | PromqlQuery | HttpGet
+    """Ask a step's question; one that cannot be put is evidence that could not be had."""
+    state = turn.state
     try:
-        if isinstance(source, PostgresSource):
-            scope = scope_of(state)
-            query = PostgresQuery(source.database, source.query, [p.value(scope) for p in source.params])
-        elif isinstance(source, HttpSource):
-            query = HttpGet(source.host, source.path)
-        else:
-            query = PromqlQuery(source.query)
+        query = _query(body.source, scope_of(state))
     except RenderError as error:
-        go(turn, body.on_failure, "investigation_failed", f"{step.name}: {error}")
+        turn.note("evidence.failed", f"{step.name}: could not be asked: {error}", step=step.name)
+        if isinstance(step.body, Verify):
+            verify_failed(turn, step, step.body, "no_evidence", str(error))
+        else:
+            go(turn, body.on_failure, "investigation_failed", f"{step.name}: {error}")
         return
     asked = Investigate(state.id, state.attempt, step.name, query, body.timeout_ms, body.max_rows)
     turn.effects.append(asked)
     turn.set(awaiting=Awaiting("evidence", turn.now_ms + body.timeout_ms + EVIDENCE_GRACE_MS, asked))
+
+
+def _query(source: Source, scope: Scope) -> Query:
+    """The question of a source with its values put in. Raises `RenderError`."""
+    if isinstance(source, PostgresSource):
+        return PostgresQuery(source.database, source.query, [param.value(scope) for param in source.params])
+    if isinstance(source, PromqlSource):
+        return PromqlQuery(source.query.fill(scope))
+    if isinstance(source, LogqlSource):
+        return LogqlQuery(source.query.fill(scope), source.is_lines, source.since_ms, source.limit)
+    if isinstance(source, KubernetesSource):
+        return KubernetesRead(source.read, source.target.render(scope), source.tail)
+    return HttpGet(source.host, source.path.fill(scope))
 
 
 def _watch(turn: Turn, step: Step, body: Verify) -> None:
@@ -251,28 +304,42 @@ def expect(turn: Turn, step: Step, body: Verify) -> None:
             verify_failed(turn, step, body, "expect_failed", f"`{body.expect.text}` does not hold")
             return
     turn.note("verify.succeeded", f"{step.name}: the alert is cleared and stays so", step=step.name)
+    turn.set(unproven=False)
     go(turn, step.following)
 
 
 def verify_failed(turn: Turn, step: Step, body: Verify, reason: str, text: str) -> None:
     """What was done did not help: from here on nothing happens without a person."""
     turn.note("verify.failed", f"{step.name}: {text}", step=step.name, reason=reason)
-    turn.set(ineffective=True)
+    turn.set(ineffective=True, unproven=True)
     go(turn, body.on_failure, f"ineffective_{reason}", f"what was done did not help: {text}")
 
 
+def completes(turn: Turn, act: Act) -> bool:
+    """Whether an action completes what this run has begun, and so is done though the alert may have ended.
+
+    What was isolated has to come back: that the alert ended is what isolating was for.
+    """
+    return act.even_if_ended and turn.has_acted() and not turn.state.ineffective
+
+
+def _nothing_fires(turn: Turn) -> bool:
+    """Whether there is no alert to act on any more; then the run is over, or people's."""
+    if turn.any_firing():
+        return trigger_ended(turn)
+    # Seldom reached: an alert that ends while the incident waits ends the run at once, see `incident`.
+    lost = turn.unknown()
+    if lost:
+        turn.escalate("no_data", f"not acting on vanished data: {lost}")
+    elif turn.state.ineffective:
+        turn.escalate("ineffective", "the alert is cleared, but what was done did not help; not acting again")
+    else:
+        turn.settle("cleared before acting")
+    return True
+
+
 def _act(turn: Turn, step: Step, act: Act) -> str | None:
-    if not turn.any_firing():
-        # Seldom reached: an alert that ends while the incident waits ends the run at once, see `incident`.
-        lost = turn.unknown()
-        if lost:
-            turn.escalate("no_data", f"not acting on vanished data: {lost}")
-        elif turn.state.ineffective:
-            turn.escalate("ineffective", "the alert is cleared, but what was done did not help; not acting again")
-        else:
-            turn.settle("cleared before acting")
-        return None
-    if trigger_ended(turn):
+    if (not completes(turn, act) and _nothing_fires(turn)) or _trigger_muted(turn):
         return None
     scope = dict(scope_of(turn.state))
     try:
@@ -300,12 +367,13 @@ def verdict(turn: Turn, act: Act, command: Command, *, approved: bool) -> Verdic
     request = Request(
         command=command,
         attempt=turn.state.attempt,
-        namespace=command.namespace,
         destructive=declared.destructive if declared else True,
         cooldown_ms=turn.limits.cooldown_ms,
         budget_per_hour=turn.limits.budget_per_hour,
         mode="approve" if strict and act.mode == "auto" else act.mode,
+        why="ineffective" if turn.state.ineffective else "runbook_mode",
         approved=approved,
+        mute=turn.mute_of(turn.state.alert),
     )
     return check(request, turn.context.policy, turn.context.history, turn.context.paused, turn.now_ms)
 
@@ -315,29 +383,42 @@ def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
     what = describe(command)
     data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
     if said.decision == "refuse":
-        turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
-        turn.escalate(said.reason, f"{what} was refused: {said.detail}")
+        refused(turn, command, said, f"{what} was refused")
     elif said.decision == "observe":
-        turn.note("command.observed", f"would do {what} ({said.reason})", command=command.id, **data)
+        turn.note("command.observed", f"would do {what} ({said.detail})", command=command.id, **data)
         turn.escalate("observe", f"observing only; would have done {what}")
     elif said.decision == "approve":
         expires_ms = turn.now_ms + max(act.expires_ms, turn.context.policy.approval_expiry_ms)
         command = replace(command, expires_ms=expires_ms)
-        asked = RequestApproval(command, question or f"{what}?", expires_ms)
-        text = f"waits for a person: {what} ({said.reason})" + (f": {question}" if question else "")
+        people = turn.context.policy.people(command)
+        asked = RequestApproval(command, question or f"{what}?", expires_ms, people)
+        who = "a person" if people == 1 else f"{people} people"
+        text = f"waits for {who}: {what} ({said.detail})" + (f": {question}" if question else "")
         turn.note("command.held", text, command=command.id, expires_ms=expires_ms, question=asked.question, **data)
         within = span(expires_ms - turn.now_ms)
         turn.inform(f"held-{command.id}", "approval", f"to be decided within {within}: {question or what} [{what}]")
         turn.effects.append(asked)
         turn.set(awaiting=Awaiting("approval", expires_ms, asked))
     else:
-        send(turn, command, said.reason)
+        send(turn, command, said.reason, said.detail)
 
 
-def send(turn: Turn, command: Command, why: str) -> None:
-    """Send a command that the guardrails let through."""
+def refused(turn: Turn, command: Command, said: Verdict, text: str) -> None:
+    """A guardrail said no: people take over, unless it was a silence or maintenance, which is waited for."""
+    what = describe(command)
+    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
+    turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
+    mute = turn.muted
+    if mute is not None and said.reason == mute.reason:
+        turn.hold(mute)
+    else:
+        turn.escalate(said.reason, f"{text}: {said.detail}")
+
+
+def send(turn: Turn, command: Command, reason: str, why: str) -> None:
+    """Send a command that the guardrails let through, for `reason`; `why` says it in words."""
     text = f"sent: {describe(command)} ({why})"
-    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": why}
+    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": reason}
     turn.note("command.sent", text, command=command.id, **data)
     asked = Send(command)
     turn.effects.append(asked)

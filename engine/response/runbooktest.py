@@ -10,7 +10,7 @@ runbook_tests:
     history: [{action: http.request, target: http:openclaw, ago: 10s, status: succeeded}]
     evidence: {suspects: [{source_user: mallory}], rates: {error: timeout}}    # by step
     approvals: {restart: denied}                     # approved, denied or none (nobody answers), by step
-    outcomes: {block: {status: failed, reason: unexpected_status}}             # succeeded if not given, by step
+    outcomes: {block: {status: failed, reason: x, detail: {}}}                 # succeeded if not given, by step
     alert_is: {stopped: firing}                      # cleared (if not given), firing or no_data, by the step that waits
     expect:
       steps: [suspects, block, stopped]
@@ -100,6 +100,7 @@ class GivenOutcome(Struct, frozen=True, forbid_unknown_fields=True):
 
     status: OutcomeStatus
     reason: str = ""
+    detail: dict[str, Any] = {}
 
 
 class GivenEvidence(Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,13 +152,15 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Course(Struct):
-    """How a case went."""
+    """How a case went. `trails`: the steps of each run of the runbook, growing."""
 
     state: IncidentState
     commands: list[Command]
     asked: list[str]
     refused: list[str]
     escalated: str
+    notes: list[Note] = []
+    trails: list[list[str]] = []
 
 
 class CaseError(Exception):
@@ -244,6 +247,8 @@ def _past(given: GivenPast, number: int, runbook: Runbook) -> Past:
 
 def _collect(course: Course, decision: Decision) -> None:
     course.state = decision.state
+    course.trails = [*course.trails, decision.state.trail]
+    course.notes = [*course.notes, *(effect for effect in decision.effects if isinstance(effect, Note))]
     for effect in decision.effects:
         if isinstance(effect, Send):
             course.commands.append(effect.command)
@@ -301,7 +306,7 @@ def _outcome(case: Case, command: Command, now_ms: int) -> Outcome | None:
         return None
     if not isinstance(given, GivenOutcome):
         given = GivenOutcome(given)
-    return Outcome(command.id, command.incident, given.status, given.reason, {}, "test", now_ms, now_ms)
+    return Outcome(command.id, command.incident, given.status, given.reason, given.detail, "test", now_ms, now_ms)
 
 
 def _ended(case: Case, at_ms: int, standing: str | None) -> Alerted:

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from engine.core.labels import Labels, MatcherSet
+from engine.response.binding import Bound
 from engine.response.conditions import Condition, Text
 
 END = "end"
@@ -59,20 +60,55 @@ class PostgresSource:
 
 @dataclass(frozen=True)
 class PromqlSource:
-    """The instant vector of a literal query: rows of {"labels": {...}, "value": number}."""
+    """The instant vector of a query: rows of {"labels": {...}, "value": number}."""
 
-    query: str
+    query: Bound
+
+
+@dataclass(frozen=True)
+class LogqlSource:
+    """The lines of a log query since `since_ms` ago, newest first: rows of {"time_ms", "labels", "line"}.
+
+    Not `is_lines`: a metric query, with rows as in PromQL. `limit` is how many lines are asked for.
+    """
+
+    query: Bound
+    is_lines: bool
+    since_ms: int
+    limit: int
+
+
+Read = Literal["pods", "status", "logs", "events", "revisions"]
+
+WORKLOADS = ("deployment", "statefulset", "daemonset")
+READS: Mapping[Read, tuple[str, ...]] = {
+    "pods": (*WORKLOADS, "pod"),
+    "status": (*WORKLOADS, "persistentvolumeclaim", "horizontalpodautoscaler"),
+    "logs": (*WORKLOADS, "pod"),
+    "events": (*WORKLOADS, "pod", "persistentvolumeclaim", "horizontalpodautoscaler"),
+    "revisions": WORKLOADS,
+}
+"""What can be read of a Kubernetes object, with the kinds that have it."""
+
+
+@dataclass(frozen=True)
+class KubernetesSource:
+    """Something about the object `NAMESPACE/KIND/NAME`; `tail` is how many lines of each pod's log."""
+
+    read: Read
+    target: Text
+    tail: int
 
 
 @dataclass(frozen=True)
 class HttpSource:
-    """The answer to GET of a literal path on a host of the allow-list: `status` and `body`."""
+    """The answer to GET of a path on a host of the allow-list: `status` and `body`."""
 
     host: str
-    path: str
+    path: Bound
 
 
-Source = PostgresSource | PromqlSource | HttpSource
+Source = PostgresSource | PromqlSource | LogqlSource | KubernetesSource | HttpSource
 
 
 @dataclass(frozen=True)
@@ -113,7 +149,10 @@ ParamTree = None | bool | int | float | Text | Value | tuple["ParamTree", ...] |
 
 @dataclass(frozen=True)
 class Act:
-    """Send a command, or (`question`) ask a person for it. An empty subject means nothing to do."""
+    """Send a command, or (`question`) ask a person for it. An empty subject means nothing to do.
+
+    `even_if_ended`: it completes what this run has begun, so it is done also when the alert has ended meanwhile.
+    """
 
     action: str
     target: Text
@@ -124,6 +163,7 @@ class Act:
     question: Text | None
     on_empty: str | None
     on_failure: str | None
+    even_if_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,13 +201,39 @@ class Escalate:
 Body = Investigate | Decide | Act | Wait | Verify | Notify | Escalate
 
 
+def kind_of(body: Body) -> str:
+    """The kind of a step as a runbook writes it."""
+    if isinstance(body, Act):
+        return "ask" if body.question is not None else "act"
+    return type(body).__name__.lower()
+
+
+def source_kind(source: Source) -> str:
+    """The kind of a source as a runbook writes it."""
+    return type(source).__name__.removesuffix("Source").lower()
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way out of a step that the runbook names, and where: `key` is then, else, next, on_empty or on_failure."""
+
+    key: str
+    target: str
+    line: int
+    column: int
+    branch: int = 0
+
+
 @dataclass(frozen=True)
 class Step:
-    """A named step; `following` is where it goes when all is well (`end`: nowhere)."""
+    """A named step; `following` is where it goes when all is well (`end`: nowhere). Line and column are its name's."""
 
     name: str
     body: Body
     following: str
+    ways: tuple[Way, ...] = ()
+    line: int = 1
+    column: int = 1
 
 
 @dataclass(frozen=True)
@@ -189,6 +255,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Explains:
+    """Alerts that an incident of this runbook is the cause of: those that `match`, with the same `equal` labels."""
+
+    match: MatcherSet
+    equal: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Runbook:
     """What to do about the alerts that `match`. `priority` is fixed, per severity, or computed."""
 
@@ -203,6 +277,7 @@ class Runbook:
     steps: tuple[Step, ...]
     file: str
     line: int
+    explains: tuple[Explains, ...] = ()
 
     def step(self, name: str) -> Step | None:
         """The step of this name."""

@@ -6,6 +6,7 @@ replaced where data enters, once.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -21,6 +22,11 @@ Message = TypeVar("Message", bound=Struct)
 def span(span_ms: int) -> str:
     """A span of time, to the second from one second on: 90500 -> "1m30s"."""
     return duration.format_ms(span_ms // 1000 * 1000 if span_ms >= 1000 else max(0, span_ms))
+
+
+def clock(t_ms: int) -> str:
+    """A time of day in UTC, with its date: "2026-01-31 23:59:59 UTC"."""
+    return dt.datetime.fromtimestamp(t_ms / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def count(number: int, noun: str) -> str:
