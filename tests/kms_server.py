@@ -14,7 +14,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 @contextmanager
 def running_kms() -> Iterator[str]:
-    """The address of a KMS that has no keys yet."""
+    """The address of a KMS. Its keys live as long as this process: a test takes an alias of its own."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

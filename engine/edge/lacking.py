@@ -122,6 +122,8 @@ async def lacking_in_kms(api: KmsApi, wanted: Iterable[Permission]) -> list[str]
             if error.reason != "forbidden":
                 raise
             out.append(error.message)
+            if action == "kms:DescribeKey":
+                break  # the others take no alias
             continue
-        key = answer.get("KeyMetadata", {}).get("KeyId", key)  # the others take no alias
+        key = answer.get("KeyMetadata", {}).get("KeyId", key)
     return out
