@@ -27,6 +27,10 @@ _OWNED = f"select pg_has_role(c.relowner, 'usage') {_TABLE}"  # constants
 _MAINTAINED = f"select pg_has_role(c.relowner, 'usage') or has_table_privilege(c.oid, 'MAINTAIN') {_TABLE}"
 _ON_SCHEMA = "select has_schema_privilege(oid, $2) from pg_namespace where nspname = $1"
 _MAINTAIN_SINCE = 170000
+_EVENTS = {
+    "executor": ("executor.permission_missing", "executor.permissions_unknown"),
+    "responder": ("responder.permission_missing", "responder.permissions_unknown"),
+}
 _KMS_READS: Mapping[str, Callable[[str], dict[str, str]]] = {
     "kms:DescribeKey": lambda key: {"KeyId": key},
     "kms:GetKeyPolicy": lambda key: {"KeyId": key, "PolicyName": "default"},
@@ -56,11 +60,12 @@ async def say_lacking_on_cluster(
 
 async def _say(role: str, where: str, answer: Awaitable[list[str]], redact: Callable[[str], str]) -> None:
     """A system that gives no answer is said and passed over: the next alert may find it up."""
+    missing, unknown = _EVENTS[role]
     try:
         for permission in await answer:
-            log.warning(f"{role}.permission_missing", where=where, permission=permission)
+            log.warning(missing, where=where, permission=permission)
     except _UNREACHED as error:
-        log.warning(f"{role}.permissions_unknown", where=where, reason=redact(str(error)))
+        log.warning(unknown, where=where, reason=redact(str(error)))
 
 
 async def _in_database(env: Environment, name: str, permissions: list[Permission]) -> list[str]:
