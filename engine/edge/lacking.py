@@ -84,8 +84,8 @@ async def lacking_in_database(conn: asyncpg.Connection, wanted: Iterable[SqlPerm
     user = await conn.fetchval("select current_user::text")
     version = int(await conn.fetchval("select current_setting('server_version_num')"))
     out: list[str] = []
-    for one in dict.fromkeys(wanted):
-        query, *values = _question(one, version)
+    for one in dict.fromkeys(_known_to(version, one) for one in wanted):
+        query, *values = _question(one)
         try:
             held = await conn.fetchval(query, *values)
         except asyncpg.UndefinedObjectError as error:
@@ -98,14 +98,22 @@ async def lacking_in_database(conn: asyncpg.Connection, wanted: Iterable[SqlPerm
     return out
 
 
-def _question(one: SqlPermission, version: int) -> tuple[Any, ...]:
+def _known_to(version: int, one: SqlPermission) -> SqlPermission:
+    """Servers before PostgreSQL 17 know no MAINTAIN: there the table's owner has it, and nobody else can."""
+    if isinstance(one, SqlPrivilege) and one.privilege == "MAINTAIN" and version < _MAINTAIN_SINCE:
+        schema, table = one.path
+        return SqlOwner((schema, table))
+    return one
+
+
+def _question(one: SqlPermission) -> tuple[Any, ...]:
     """The query that tells whether the connected role has it, and its parameters; null if the thing is not there."""
     if isinstance(one, SqlGrant):
         return "select pg_has_role($1, 'usage')", one.role
     if isinstance(one, SqlOwner):
         return _OWNED, *one.path
     if one.kind == "TABLE":
-        return (_MAINTAINED if version >= _MAINTAIN_SINCE else _OWNED), *one.path
+        return _MAINTAINED, *one.path
     if one.kind == "SCHEMA":
         return _ON_SCHEMA, *one.path, one.privilege
     if one.kind == "PARAMETER":
