@@ -16,7 +16,7 @@ from engine.actions import AwsAccess, Environment, Permission, RefusedError
 from engine.actions._kms import KmsApi
 from engine.actions._kubernetes import KubernetesApi, NoAnswerError
 from engine.actions._needs import Need, for_target, in_namespace
-from engine.actions._sql import SqlGrant, SqlOwner, SqlPermission, quoted
+from engine.actions._sql import SqlGrant, SqlOwner, SqlPermission, SqlPrivilege, quoted
 from engine.edge import kubernetes
 
 log = structlog.get_logger(__name__)
