@@ -25,6 +25,8 @@ _COMMANDS = {
     "acknowledge": "decide.acknowledge",
     "close": "decide.close",
     "note": "decide.note",
+    "merge": "decide.merge",
+    "reopen": "decide.reopen",
     "silence": "silences.silence",
     "pause": "decide.pause",
     "resume": "decide.resume",

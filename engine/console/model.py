@@ -107,6 +107,15 @@ class NoticeView(Struct, frozen=True):
     text: str
 
 
+class JoinedAlert(Struct, frozen=True):
+    """An alert that an incident explains or that was merged into it, and how it stands."""
+
+    name: str
+    standing: str
+    labels: dict[str, str]
+    fired_ms: int
+
+
 class UnderWay(Struct, frozen=True):
     """A command that an executor has taken and that has no outcome yet. `lapsed`: its executor may be gone."""
 
@@ -119,7 +128,15 @@ class UnderWay(Struct, frozen=True):
     lapsed: bool
 
 
-OperatorKind = Literal["acknowledge", "close", "note"]
+OperatorKind = Literal["acknowledge", "close", "note", "merge", "reopen"]
+
+
+class Said(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person says about an incident: a closing, note or reopening needs a text, a merging `into` which one."""
+
+    by: str
+    text: str = ""
+    into: int | None = None
 
 
 class IncidentDetail(Struct, frozen=True):
@@ -135,6 +152,8 @@ class IncidentDetail(Struct, frozen=True):
     acknowledged_ms: int | None = None
     waits_for: str = ""
     waits_until_ms: int | None = None
+    joined: list[JoinedAlert] = []
+    merged_into: int | None = None
 
 
 class Pause(Struct, frozen=True):
@@ -173,7 +192,7 @@ class DecisionRefusedError(Exception):
 
 
 class OperatorRefusedError(Exception):
-    """An acknowledgement, closing or note that does not count, in words."""
+    """What a person said about an incident and what does not count, in words."""
 
 
 class Store(SilenceStore, Protocol):
@@ -199,7 +218,7 @@ class Store(SilenceStore, Protocol):
         """Take a decision; what it was about, as it stands then. Raises `DecisionRefusedError`."""
         ...
 
-    async def operator(self, number: int, kind: OperatorKind, by: str, text: str, now_ms: int) -> None:
+    async def operator(self, number: int, kind: OperatorKind, said: Said, now_ms: int) -> None:
         """Hand what a person says about an incident to the responder; raises `OperatorRefusedError`."""
         ...
 

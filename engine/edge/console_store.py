@@ -17,6 +17,7 @@ from engine.console.model import (
     OperatorKind,
     OperatorRefusedError,
     Pause,
+    Said,
     UnderWay,
 )
 from engine.console.views import (
@@ -24,12 +25,14 @@ from engine.console.views import (
     command_views,
     evidence_view,
     incident_view,
+    joined_views,
     timeline_views,
     waits_for,
 )
 from engine.core.messages import decode_command
 from engine.edge import approvals, audit, claims, control, incidents, silences
 from engine.edge.database import Database
+from engine.response.model import IncidentState
 from engine.response.report import render
 from engine.response.silences import Silence
 
@@ -87,6 +90,8 @@ class PostgresStore:
             acknowledged_ms=state.acknowledged_ms,
             waits_for=waits,
             waits_until_ms=until_ms,
+            joined=joined_views(state),
+            merged_into=state.merged_into,
         )
 
     async def report(self, number: int) -> str | None:
@@ -131,27 +136,27 @@ class PostgresStore:
             raise DecisionRefusedError(_REFUSALS[decided.reason])
         return _approval(decided.approval)
 
-    async def operator(self, number: int, kind: OperatorKind, by: str, text: str, now_ms: int) -> None:
+    async def operator(self, number: int, kind: OperatorKind, said: Said, now_ms: int) -> None:
         """Hand what a person says about an incident to the responder; raises `OperatorRefusedError`."""
 
-        async def work(conn: asyncpg.Connection) -> str | None:
-            status: str | None = await conn.fetchval("select status from incidents where id = $1 for share", number)
-            if status == "open":
+        async def work(conn: asyncpg.Connection) -> str:
+            refusal = await _refusal(conn, number, kind, said)
+            if not refusal:
                 await conn.execute(
-                    "insert into operator_events (incident, kind, by_name, text, at_ms) values ($1, $2, $3, $4, $5)",
+                    "insert into operator_events (incident, kind, by_name, text, at_ms, into_incident) "
+                    "values ($1, $2, $3, $4, $5, $6)",
                     number,
                     kind,
-                    by,
-                    text,
+                    said.by,
+                    said.text,
                     now_ms,
+                    said.into,
                 )
-            return status
+            return refusal
 
-        status = await self._database.run(work)
-        if status is None:
-            raise OperatorRefusedError(f"there is no incident {number}; `sentinel incidents` lists them")
-        if status != "open":
-            raise OperatorRefusedError(f"incident {number} is {status} already")
+        refusal = await self._database.run(work)
+        if refusal:
+            raise OperatorRefusedError(refusal)
 
     async def under_way(self) -> list[UnderWay]:
         """Commands that executors are carrying out now, oldest first."""
@@ -210,6 +215,33 @@ class PostgresStore:
             return await silences.expire(conn, silence_id, by, now_ms)
 
         return await self._database.run(work)
+
+
+async def _refusal(conn: asyncpg.Connection, number: int, kind: OperatorKind, said: Said) -> str:
+    """Why what a person says about an incident does not count, "" if it does."""
+    state = await incidents.load(conn, number)
+    if state is None:
+        return f"there is no incident {number}; `sentinel incidents` lists them"
+    if kind == "reopen":
+        return await _not_reopened(conn, state)
+    if state.status != "open":
+        return f"incident {number} is {state.status} already"
+    if kind == "merge":
+        into = await incidents.load(conn, said.into or 0)
+        if into is None or into.id == number or into.status != "open":
+            return f"incident {number} can be merged into another one that is open; {said.into} is none"
+    return ""
+
+
+async def _not_reopened(conn: asyncpg.Connection, state: IncidentState) -> str:
+    if state.status == "open":
+        return f"incident {state.id} is open"
+    if state.merged_into is not None:
+        return f"incident {state.id} was merged into incident {state.merged_into}; open that one"
+    other = await incidents.latest(conn, await incidents.group_of(conn, state.id))
+    if other is not None and other.status == "open":
+        return f"incident {other.id} of the same group is open; add a note there"
+    return ""
 
 
 def _line(row: asyncpg.Record) -> IncidentLine:

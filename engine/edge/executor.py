@@ -64,9 +64,9 @@ class ExecutorSettings(Struct, frozen=True):
     name: str
     allow_actions: frozenset[str]
     mode: Callable[[Command, bool], Mode]
-    people: Callable[[Command], int] = _one
     namespaces: frozenset[str] = frozenset()
     lease_ms: int = 60_000
+    people: Callable[[Command], int] = _one
 
 
 class MalformedCommandError(ValueError):

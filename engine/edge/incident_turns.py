@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ResponderConfig:
-    """What the responder decides with. `clock` gives the wall clock in ms."""
+    """What the responder decides with. `clock` gives the wall clock in ms, `account_to` is told of each day."""
 
     runbooks: Sequence[Runbook]
     actions: Actions
@@ -60,6 +60,7 @@ class ResponderConfig:
     key: Ed25519PrivateKey
     clock: Callable[[], int]
     maintenance: tuple[Window, ...] = ()
+    account_to: str = ""
 
 
 class IncidentTurns:

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from engine.core.messages import Outcome, SignedCommand, Transition
-from engine.edge import incidents, silences
+from engine.edge import accounts, incidents, silences
 from engine.edge.database import Database
 from engine.edge.incident_turns import IncidentTurns, ResponderConfig
 from engine.edge.investigate import Investigator
@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 SendCommand = Callable[[str, SignedCommand], Awaitable[None]]
 
 _ASK_AGAIN_MS = 15_000
+_DAY_MS = 86_400_000
 _decode_signed = msgspec.json.Decoder(SignedCommand).decode
 
 
@@ -49,6 +50,8 @@ class Responder:
         self, config: ResponderConfig, database: Database, investigator: Investigator, send: SendCommand
     ) -> None:
         self._clock = config.clock
+        self._policy, self._account_to = config.policy, config.account_to
+        self._accounted_day = -1
         self._database = database
         self._investigator = investigator
         self._send = send
@@ -128,6 +131,14 @@ class Responder:
             await self._try(incident, self._on(incident, event, mark))
         await self._ask_again(now_ms)
         await self.flush_outbox()
+        await self._account(now_ms)
+
+    async def _account(self, now_ms: int) -> None:
+        """Once a day: write what the day before came to."""
+        day = now_ms // _DAY_MS
+        if day != self._accounted_day:
+            await accounts.write_once(self._database, now_ms, self._policy, self._account_to)
+            self._accounted_day = day
 
     async def _operate(self) -> None:
         """Apply what people acknowledged, closed and noted, in their order and each once."""

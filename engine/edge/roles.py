@@ -174,6 +174,7 @@ async def start_responder(node: Node) -> None:
         policy=policy(settings.responder),
         key=signing_key(settings.state_dir, settings.responder.private_key_file),
         clock=clock.now_ms,
+        account_to=settings.responder.account_to,
         maintenance=tuple(window.window() for window in settings.responder.maintenance),
     )
 

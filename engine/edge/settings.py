@@ -267,6 +267,7 @@ class ResponderSettings(Section):
         default=5, description="So many targets failing within storm_window_s stop automatic commands."
     )
     storm_window_s: PositiveSeconds = Field(default=60, description="Window of the storm brake.")
+    account_to: str = Field(default="", description="Whom to tell what each day came to; empty: it is only kept.")
     maintenance: list[MaintenanceWindow] = Field(
         default=[], description="Windows of planned work; further ones with `sentinel silence add --maintenance`."
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from engine.core.messages import Command, Outcome
-from engine.response import run
+from engine.response import run, submit
 from engine.response.commands import describe
 from engine.response.model import (
     NO_OUTCOME,
@@ -93,11 +93,11 @@ def on_decided(turn: Turn, event: Decided) -> None:
 
 
 def _send_approved(turn: Turn, act: Act, command: Command, by: str) -> None:
-    said = run.verdict(turn, act, command, approved=True)
+    said = submit.verdict(turn, act, command, approved=True)
     if said.decision == "send":
-        run.send(turn, command, said.reason, f"approved by {by}")
+        submit.send(turn, command, said.reason, f"approved by {by}")
         return
-    run.refused(turn, command, said, f"{describe(command)} was approved, and refused")
+    submit.refused(turn, command, said, f"{describe(command)} was approved, and refused")
 
 
 def _not_sent(turn: Turn, command: Command, by: str, why: str) -> None:

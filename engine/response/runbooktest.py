@@ -127,6 +127,7 @@ class Expected(Struct, frozen=True, forbid_unknown_fields=True):
     steps: list[str] | None = None
     commands: list[ExpectedCommand] = []
     asked: list[str] | None = None
+    observed: list[str] | None = None
     refused: str | None = None
     escalated: str | None = None
     status: Literal["open", "resolved", "closed"] | None = None
@@ -157,6 +158,7 @@ class Course(Struct):
     state: IncidentState
     commands: list[Command]
     asked: list[str]
+    observed: list[str]
     refused: list[str]
     escalated: str
     notes: list[Note] = []
@@ -215,7 +217,7 @@ def play(case: Case, runbooks: Sequence[Runbook], actions: Actions) -> Course:
     context = Context(_START_MS, runbook, actions, policy, past, case.paused)
     firing = _transition(case, "firing", _START_MS)
     decision = open_incident(1, firing, context)
-    course = Course(decision.state, [], [], [], "")
+    course = Course(decision.state, [], [], [], [], "")
     _collect(course, decision)
     now_ms = _START_MS
     for _ in range(_TURNS_MAX):
@@ -256,6 +258,8 @@ def _collect(course: Course, decision: Decision) -> None:
             course.asked.append(effect.command.step)
         elif isinstance(effect, Note) and effect.kind == "command.refused":
             course.refused.append(str(effect.data.get("reason", "")))
+        elif isinstance(effect, Note) and effect.kind == "command.observed":
+            course.observed.append(course.state.step)
         elif isinstance(effect, Note) and effect.kind == "incident.escalated":
             course.escalated = str(effect.data.get("reason", ""))
 
@@ -345,6 +349,7 @@ def _compare(case: Case, course: Course) -> list[tuple[str, str]]:
     pairs: Mapping[str, tuple[object, object]] = {
         "steps": (expect.steps, state.trail),
         "asked": (expect.asked, course.asked),
+        "observed": (expect.observed, course.observed),
         "refused": (expect.refused, refused),
         "escalated": (expect.escalated, course.escalated),
         "status": (expect.status, state.status),

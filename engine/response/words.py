@@ -39,6 +39,14 @@ def to_be_told(to: Sequence[str]) -> str:
     return f"to be told: {', '.join(to)} (no notifier is configured yet)" if to else "the runbook names nobody to tell"
 
 
+def line_of(text: str) -> str:
+    """One line of Markdown's plain text: nothing an event wrote can become a heading, a link or HTML."""
+    flat = " ".join(str(text).split())
+    for sign in ("\\", "`", "<", "[", "|"):
+        flat = flat.replace(sign, "\\" + sign)
+    return flat.rstrip(".")
+
+
 def without_nul(text: str) -> str:
     """The text with each NUL character replaced by U+FFFD."""
     return text.replace("\x00", _REPLACEMENT)

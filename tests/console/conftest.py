@@ -20,6 +20,7 @@ from engine.console.model import (
     OperatorKind,
     OperatorRefusedError,
     Pause,
+    Said,
 )
 from engine.console.server import Console
 from engine.response.silences import Silence, checked
@@ -61,6 +62,7 @@ class MemoryStore:
     waiting: list[Approval] = field(default_factory=list)
     decisions: list[tuple[str, Decision]] = field(default_factory=list)
     said: list[tuple[int, str, str, str, int]] = field(default_factory=list)
+    merged: list[tuple[int, int | None]] = field(default_factory=list)
     switch: Pause = field(default_factory=lambda: Pause(False))
     quiet: dict[str, Silence] = field(default_factory=dict)
 
@@ -81,10 +83,11 @@ class MemoryStore:
     async def approvals(self) -> list[Approval]:
         return self.waiting
 
-    async def operator(self, number: int, kind: OperatorKind, by: str, text: str, now_ms: int) -> None:
+    async def operator(self, number: int, kind: OperatorKind, said: Said, now_ms: int) -> None:
         if number not in self.known:
             raise OperatorRefusedError(f"there is no incident {number}")
-        self.said.append((number, kind, by, text, now_ms))
+        self.said.append((number, kind, said.by, said.text, now_ms))
+        self.merged.append((number, said.into))
 
     async def decide(self, command: str, decision: Decision, now_ms: int) -> Approval:
         found = [waiting for waiting in self.waiting if waiting.command == command]

@@ -17,7 +17,7 @@ create index silences_by_end on silences (ends_ms);
 
 alter table operator_events drop constraint operator_events_kind_check;
 alter table operator_events add constraint operator_events_kind_check
-    check (kind in ('acknowledge', 'close', 'note', 'merge', 'reopen'));
+    check (kind in ('acknowledge', 'close', 'note', 'undelivered', 'merge', 'reopen'));
 alter table operator_events add column into_incident bigint references incidents;
 alter table operator_events add constraint operator_events_merge check ((kind = 'merge') = (into_incident is not null));
 
@@ -36,6 +36,7 @@ create table incident_series (
 );
 
 -- What each day came to, written once.
+create index audit_by_time on audit (at_ms);
 create table daily_accounts (
     day      date   primary key,
     at_ms    bigint not null,
