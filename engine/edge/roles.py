@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import aiohttp
-import asyncpg
 import httpx
 import structlog
 from msgspec import structs
