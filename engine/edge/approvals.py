@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 import asyncpg
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from engine.core.messages import Command, SignedCommand, decode_command
 from engine.edge import audit
@@ -83,7 +83,9 @@ class Decided(Struct, frozen=True):
 async def request(
     conn: asyncpg.Connection, body: str, *, now_ms: int, expires_ms: int, by: str, people: int = 1
 ) -> Approval:
-    """Ask one or two people to approve a command (its exact JSON text). Asking again for the same text changes nothing.
+    """Ask one or two people to approve a command (its exact JSON text).
+
+    Asking again for the same text changes nothing, but that more people than before must agree while it is open.
 
     Raises `ValueError` when the same command id was asked for with another text.
     """
@@ -102,8 +104,11 @@ async def request(
     approval = await find(conn, command.id)
     if approval is None or approval.body_sha256 != body_sha256(body):
         raise ValueError(f"command {command.id} already waits for approval with another text")
+    more = "update approvals set people = $2 where command = $1 and state = 'waiting' and people < $2 returning people"
+    if await conn.fetchval(more, command.id, people) is not None:
+        added, approval = True, structs.replace(approval, people=people)
     if added:
-        data: dict[str, object] = {"sha256": approval.body_sha256, "expires_ms": expires_ms, "people": people}
+        data: dict[str, object] = {"sha256": approval.body_sha256, "expires_ms": approval.expires_ms, "people": people}
         await _record(conn, "approval.requested", by, now_ms, (approval.incident, command.id), data)
     return approval
 
