@@ -21,6 +21,7 @@ Prometheus, Loki, exporters            connectors        wire format -> typed ba
  executor                              actions           verify -> claim -> plan -> run -> outcome
 ```
 
+What people are to hear of, the responder writes to the database; `notifier` delivers it and takes their answers.
 Where other systems are to be told, `sinks` reads `alerts` for Alertmanagers and `recorded` for remote write.
 
 Whatever cannot be decoded goes to `dead-letter`, with the reason and its bytes. Every role is one Faust application
@@ -34,7 +35,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-RoleName = Literal["connectors", "router", "evaluator", "responder", "executor", "console", "sinks"]
+RoleName = Literal["connectors", "router", "evaluator", "responder", "executor", "notifier", "console", "sinks"]
 
 
 class Topic(Struct, frozen=True):
@@ -81,6 +82,7 @@ ROLES = {
         ),
         Role("responder", reads=(ALERTS, OUTCOMES), writes=(COMMANDS, DEAD_LETTER), database=True),
         Role("executor", reads=(COMMANDS,), writes=(OUTCOMES, DEAD_LETTER), database=True),
+        Role("notifier", reads=(), writes=(), database=True),
         Role("console", reads=(), writes=(), database=True),
         Role("sinks", reads=(ALERTS, RECORDED), writes=(DEAD_LETTER,), database=False),
     )

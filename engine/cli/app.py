@@ -31,6 +31,7 @@ _COMMANDS = {
     "pause": "decide.pause",
     "resume": "decide.resume",
     "replay": "replay.replay",
+    "notify": "notify.notify",
     "permissions": "permissions.permissions",
     "schema": "schema.schema",
     "config": "admin.config",

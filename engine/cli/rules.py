@@ -10,6 +10,7 @@ import typer
 from engine.cli.common import Config, Set, settings
 from engine.cli.output import NO, Json, complain, say, say_json, show_problem
 from engine.core.diagnostics import Problem
+from engine.edge.settings_check import unknown_receivers
 
 if TYPE_CHECKING:
     from engine.loading import Loaded
@@ -20,11 +21,14 @@ Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATHS", help="Files
 def check(paths: Paths = None, json: Json = False, config: Config = None, set_: Set = None) -> None:
     """Check rule files and runbooks; every problem with its place, exit 1 if any is an error.
 
-    With settings, what the runbooks want that these do not allow or name is a warning.
+    With settings, what the runbooks want that these do not allow or name is a warning; where they say who can be told
+    of incidents, a runbook may name nobody else.
     """
     from engine.loading import load  # brings the rule languages, which other commands start faster without
 
+    current = settings(config, set_).settings
     loaded = load(paths or [Path("rules")])
+    loaded.problems += unknown_receivers(loaded.runbooks, current.notify)
     problems = sorted([*loaded.problems, *_not_configured(loaded, config, set_)])
     if json:
         say_json({"ok": not loaded.errors, "problems": problems, "loaded": _counts(loaded)})

@@ -97,14 +97,41 @@ class Approval(Struct, frozen=True):
         return self.body_sha256[:12]
 
 
+class DeliveryView(Struct, frozen=True):
+    """How far a receiver was told of a notice. `done_ms`: when it was delivered, or given up."""
+
+    receiver: str
+    state: str
+    attempts: int
+    done_ms: int | None = None
+    last_error: str = ""
+
+    def __str__(self) -> str:
+        if self.state in ("delivered", "standing"):
+            return f"{self.receiver}: delivered"
+        why = f" ({self.last_error})" if self.last_error else ""
+        return f"{self.receiver}: {'given up' if self.state == 'given_up' else 'not delivered yet'}{why}"
+
+
 class NoticeView(Struct, frozen=True):
-    """A notification or escalation, and whom it is for."""
+    """A notification or escalation, whom it names, and who was told of it."""
 
     at_ms: int
     kind: str
     priority: str
     told: list[str]
     text: str
+    deliveries: list[DeliveryView] = []
+
+
+class UndeliveredView(Struct, frozen=True):
+    """A receiver that cannot be told: how much waits since when, how much was given up, and the last reason."""
+
+    receiver: str
+    waiting: int
+    given_up: int
+    since_ms: int
+    last_error: str
 
 
 class JoinedAlert(Struct, frozen=True):
@@ -220,6 +247,10 @@ class Store(SilenceStore, Protocol):
 
     async def operator(self, number: int, kind: OperatorKind, said: Said, now_ms: int) -> None:
         """Hand what a person says about an incident to the responder; raises `OperatorRefusedError`."""
+        ...
+
+    async def undelivered(self) -> list[UndeliveredView]:
+        """The receivers that cannot be told of something, for now or at all."""
         ...
 
     async def pause(self) -> Pause:

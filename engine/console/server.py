@@ -143,6 +143,7 @@ class Console:
             open=sorted(incidents, key=_by_urgency),
             closed=[incident for incident in recent if not incident.is_open][:_CLOSED_SHOWN],
             approvals=await self._store.approvals(),
+            undelivered=await self._store.undelivered(),
             alerts=alerts,
             alerts_error=alerts_error,
         )

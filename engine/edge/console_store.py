@@ -18,6 +18,7 @@ from engine.console.model import (
     OperatorRefusedError,
     Pause,
     Said,
+    UndeliveredView,
     UnderWay,
 )
 from engine.console.views import (
@@ -30,7 +31,7 @@ from engine.console.views import (
     waits_for,
 )
 from engine.core.messages import decode_command
-from engine.edge import approvals, audit, claims, control, incidents, silences
+from engine.edge import approvals, audit, claims, control, deliveries, incidents, silences
 from engine.edge.database import Database
 from engine.response.model import IncidentState
 from engine.response.report import render
@@ -73,7 +74,11 @@ class PostgresStore:
             record = await incidents.record(conn, number)
             waiting = await _waiting(conn, self._now_ms())
             told = await conn.fetch(
-                "select at_ms, kind, priority, told, text from notices where incident = $1 order by at_ms, id", number
+                "select n.at_ms, n.kind, n.priority, n.told, n.text, (select coalesce(json_agg(json_build_object("
+                "'receiver', d.receiver, 'state', d.state, 'attempts', d.attempts, 'done_ms', d.done_ms, "
+                "'last_error', d.last_error) order by d.seq), '[]') from deliveries d where d.notice = n.id) "
+                "as deliveries from notices n where n.incident = $1 order by n.seq",
+                number,
             )
         if row is None or record is None:
             return None
@@ -85,7 +90,7 @@ class PostgresStore:
             evidence=[evidence_view(item.step, item.query, item.result) for item in record.evidence],
             commands=command_views(state.actions),
             approvals=[found for found in waiting if found.incident == number],
-            notices=[NoticeView(**dict(notice)) for notice in told],
+            notices=[msgspec.convert(dict(notice), NoticeView) for notice in told],
             acknowledged_by=state.acknowledged_by,
             acknowledged_ms=state.acknowledged_ms,
             waits_for=waits,
@@ -157,6 +162,14 @@ class PostgresStore:
         refusal = await self._database.run(work)
         if refusal:
             raise OperatorRefusedError(refusal)
+
+    async def undelivered(self) -> list[UndeliveredView]:
+        """The receivers that cannot be told of something, for now or at all."""
+
+        async def work(conn: asyncpg.Connection) -> list[deliveries.Trouble]:
+            return await deliveries.troubles(conn)
+
+        return [UndeliveredView(**msgspec.structs.asdict(one)) for one in await self._database.run(work)]
 
     async def under_way(self) -> list[UnderWay]:
         """Commands that executors are carrying out now, oldest first."""

@@ -31,16 +31,19 @@ def request_headers(access: HttpAccess, environ: Mapping[str, str] = os.environ)
     headers = {name: value.get_secret_value() for name, value in access.headers.items()}
     basic = access.basic_auth
     if basic.username:
-        password = _secret("basic_auth.password", (basic.password, basic.password_env, basic.password_file), environ)
+        password = read_secret(
+            "basic_auth.password", (basic.password, basic.password_env, basic.password_file), environ
+        )
         pair = base64.b64encode(f"{basic.username}:{password}".encode()).decode()
         headers["Authorization"] = f"Basic {pair}"
     given = (access.bearer_token, access.bearer_token_env, access.bearer_token_file)
-    if token := _secret("bearer_token", given, environ):
+    if token := read_secret("bearer_token", given, environ):
         headers["Authorization"] = f"Bearer {token}"
     return headers
 
 
-def _secret(name: str, given: tuple[SecretStr, str, Path | None], environ: Mapping[str, str]) -> str:
+def read_secret(name: str, given: tuple[SecretStr, str, Path | None], environ: Mapping[str, str]) -> str:
+    """A secret by its value, the variable or the file that holds it; "" if none. Raises `CredentialsError`."""
     value, variable, file = given
     if variable:
         if variable not in environ:

@@ -223,17 +223,33 @@ async def mark_operated(conn: asyncpg.Connection, seq: int, now_ms: int) -> bool
     return await conn.fetchval(query, seq, now_ms) is not None
 
 
+async def operate(conn: asyncpg.Connection, incident: int, event: Operated, now_ms: int) -> str | None:
+    """Hand what a person says to the responder, if the incident is open; its status, None when there is none such."""
+    status: str | None = await conn.fetchval("select status from incidents where id = $1 for share", incident)
+    if status == "open":
+        await conn.execute(
+            "insert into operator_events (incident, kind, by_name, text, at_ms) values ($1, $2, $3, $4, $5)",
+            incident,
+            event.kind,
+            event.by,
+            event.text,
+            now_ms,
+        )
+    return status
+
+
 async def write_notice(conn: asyncpg.Connection, notice: Notice, now_ms: int) -> None:
     """Put a notification into its outbox, once."""
     await conn.execute(
-        "insert into notices (id, incident, kind, told, priority, text, at_ms) values ($1, $2, $3, $4, $5, $6, $7) "
-        "on conflict do nothing",
+        "insert into notices (id, incident, kind, told, priority, text, command, at_ms) "
+        "values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing",
         notice.id,
         notice.incident,
         notice.kind,
         list(notice.to),
         notice.priority,
         notice.text,
+        notice.command or None,
         now_ms,
     )
 

@@ -11,6 +11,7 @@ import asyncio
 import structlog
 
 from engine.edge.node import Node
+from engine.edge.settings_check import unknown_receivers
 from engine.loading import fingerprint, load
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,7 @@ class Reloader:
         async with self._turn:
             self._seen = await asyncio.to_thread(fingerprint, self._rules.paths)
             loaded = await asyncio.to_thread(load, self._rules.paths, self._rules.keep)
+            loaded.problems += unknown_receivers(loaded.runbooks, self._node.settings.notify)
             for problem in loaded.problems:
                 log.error("rules.problem", problem=str(problem))
             self._node.telemetry.reload_ok.set(0 if loaded.errors else 1)

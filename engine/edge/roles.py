@@ -39,6 +39,7 @@ from engine.edge.kubernetes import KubernetesClient, lacking, open_kubernetes
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
+from engine.edge.notifier import start_notifier
 from engine.edge.prometheus_api import PrometheusPoller
 from engine.edge.publisher import ConnectorMetrics, Publisher, Send
 from engine.edge.query_api import QueryApi
@@ -50,7 +51,7 @@ from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
 from engine.edge.settings import Mode, Settings
 from engine.edge.settings_sources import PushedLogs, RemoteWrite
-from engine.edge.sink_http import endpoint_client
+from engine.edge.sink_http import open_endpoint
 from engine.edge.sinks import start_sinks
 from engine.edge.topic_memory import TopicMemory
 from engine.edge.topic_reader import open_topic_reader
@@ -268,6 +269,7 @@ START: dict[RoleName, Callable[[Node], Awaitable[None]]] = {
     "evaluator": start_evaluator,
     "responder": start_responder,
     "executor": start_executor,
+    "notifier": start_notifier,
     "console": start_console,
     "sinks": start_sinks,
 }
@@ -351,7 +353,7 @@ async def _loki(node: Node) -> Loki | None:
     endpoint = node.settings.responder.loki
     if endpoint is None:
         return None
-    return Loki(endpoint.url, await node.stack.enter_async_context(endpoint_client(endpoint)))
+    return Loki(endpoint.url, await node.stack.enter_async_context(open_endpoint(endpoint)))
 
 
 def _hosts(configured: Any) -> dict[str, HttpHost]:

@@ -24,6 +24,7 @@ from engine.edge.migrate import MigrationError
 from engine.edge.node import NodeError, running
 from engine.edge.reloading import Reloader
 from engine.edge.settings import Settings
+from engine.edge.settings_check import unknown_receivers
 from engine.flow import RoleName
 from engine.loading import load
 
@@ -43,6 +44,7 @@ def run(settings: Settings, roles: Iterable[RoleName]) -> int:
 
 async def _run(settings: Settings, roles: frozenset[RoleName]) -> int:
     loaded = load(settings.rules.paths, settings.rules.keep)
+    loaded.problems += unknown_receivers(loaded.runbooks, settings.notify)
     for problem in loaded.problems:
         log.error("rules.problem", problem=str(problem))
     if loaded.errors:

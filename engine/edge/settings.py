@@ -7,7 +7,6 @@ variables for configuration. Where values come from (flags, environment, file, d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from engine.core.labels import MatcherSet, parse_matcher
 from engine.edge.settings_base import (
+    Endpoint,
     HttpUrl,
     ListenAddress,
     Milliseconds,
@@ -24,6 +24,7 @@ from engine.edge.settings_base import (
     PostgresUrl,
     Section,
 )
+from engine.edge.settings_notify import NotifySettings
 from engine.edge.settings_response import MaintenanceWindow
 from engine.edge.settings_sources import ConnectorSettings
 from engine.response.guardrails import PRODUCTION
@@ -196,30 +197,6 @@ class Host(Section):
         return environ[self.token_env] if self.token_env else self.token.get_secret_value()
 
 
-class Endpoint(Section):
-    """An HTTP service, and how Sentinel makes itself known there."""
-
-    url: HttpUrl = Field(min_length=1, description="Address.")
-    username: str = Field(default="", description="User of HTTP basic authentication.")
-    password: SecretStr = Field(default=SecretStr(""), description="Its password.")
-    token: SecretStr = Field(default=SecretStr(""), description="Bearer token, instead of a user.")
-    headers: dict[str, SecretStr] = Field(default={}, description="Further headers, such as `X-Scope-OrgID`.")
-    ca_file: Path | None = Field(default=None, description="PEM file of the authorities to trust; empty: the system's.")
-    cert_file: Path | None = Field(default=None, description="PEM client certificate, for mutual TLS.")
-    key_file: Path | None = Field(default=None, description="PEM key of the client certificate.")
-    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.username and self.token.get_secret_value():
-            raise ValueError("give username or token, not both")
-        if re.search(r"://[^/]*@", self.url):
-            raise ValueError("write the user into username and password, not into the url")
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file are only useful together")
-        return self
-
-
 class Kubernetes(Section):
     """A cluster, and how it is reached."""
 
@@ -347,3 +324,4 @@ class Settings(Section):
     responder: ResponderSettings = Field(default=ResponderSettings(), description="Decisions.")
     executor: ExecutorSettings = Field(default=ExecutorSettings(), description="Actions.")
     sinks: SinkSettings = Field(default=SinkSettings(), description="Other systems that are told.")
+    notify: NotifySettings = Field(default=NotifySettings(), description="People who are told.")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from engine.core.masking import PERCENT_ENCODE
 
@@ -45,3 +46,27 @@ class Section(BaseModel):
     """A part of the settings: unknown keys are refused, values never change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Endpoint(Section):
+    """An HTTP service that Sentinel sends to, and how it makes itself known there."""
+
+    url: HttpUrl = Field(min_length=1, description="Address.")
+    username: str = Field(default="", description="User of HTTP basic authentication.")
+    password: SecretStr = Field(default=SecretStr(""), description="Its password.")
+    token: SecretStr = Field(default=SecretStr(""), description="Bearer token, instead of a user.")
+    headers: dict[str, SecretStr] = Field(default={}, description="Further headers, such as `X-Scope-OrgID`.")
+    ca_file: Path | None = Field(default=None, description="PEM file of the authorities to trust; empty: the system's.")
+    cert_file: Path | None = Field(default=None, description="PEM client certificate, for mutual TLS.")
+    key_file: Path | None = Field(default=None, description="PEM key of the client certificate.")
+    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.username and self.token.get_secret_value():
+            raise ValueError("give username or token, not both")
+        if re.search(r"://[^/]*@", self.url):
+            raise ValueError("write the user into username and password, not into the url")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file are only useful together")
+        return self

@@ -88,6 +88,18 @@ class Telemetry:
             ["action", "outcome"],
             registry=registry,
         )
+        self.notifications = Counter(
+            "sentinel_notifications_total",
+            "Attempts to tell a receiver, by what came of them: delivered, failed, given_up.",
+            ["receiver", "outcome"],
+            registry=registry,
+        )
+        self.notifications_waiting = Gauge(
+            "sentinel_notifications_waiting",
+            "Notices that a receiver was not told of yet.",
+            ["receiver"],
+            registry=registry,
+        )
         self.sink_requests = Counter(
             "sentinel_sink_requests_total",
             "Requests to other systems by what they answered: a status, or `unreachable`.",

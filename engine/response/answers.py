@@ -74,9 +74,11 @@ def on_decided(turn: Turn, event: Decided) -> None:
     turn.set(awaiting=Awaiting())
     if not event.approved:
         turn.note("command.denied", f"{what}: denied by {event.by}", command=command.id, by=event.by)
+        turn.report("decided", f"{what}: denied by {event.by}", command.id)
         turn.escalate("approval_denied", f"{what} was denied by {event.by}")
         return
     turn.note("command.approved", f"{what}: approved by {event.by}", command=command.id, by=event.by)
+    turn.report("decided", f"{what}: approved by {event.by}", command.id)
     if turn.now_ms >= command.expires_ms:
         why = "the approval came in time, but was taken up only after the command's time was over"
         _not_sent(turn, command, event.by, why)
@@ -109,6 +111,7 @@ def approval_expired(turn: Turn, asked: RequestApproval) -> None:
     """Nobody has decided about a command."""
     what = describe(asked.command)
     turn.note("command.unapproved", f"{what}: nobody decided in time", command=asked.command.id)
+    turn.report("decided", f"{what}: nobody decided in time", asked.command.id)
     turn.escalate("approval_expired", f"nobody decided about {what} in time")
 
 

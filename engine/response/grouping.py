@@ -139,6 +139,7 @@ def on_merged(turn: Turn, event: Merged) -> None:
     )
     data: dict[str, object] = {"into": event.into, "by": event.by}
     turn.effects.append(Note("incident.merged", text, turn.now_ms, data, actor=event.by or "responder"))
+    turn.report("resolved", text)
 
 
 def let_go(turn: Turn) -> None:

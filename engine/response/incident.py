@@ -59,7 +59,9 @@ def open_incident(incident: int, transition: Transition, context: Context) -> De
     )
     turn = Turn(replace(state, priority=priority_of(runbook, alert.severity, scope_of(state))), context)
     _note_alert(turn, transition, "alert.firing", f"{transition.alertname} fires, value {transition.value}")
-    turn.note("incident.opened", _summary(runbook, turn.state), runbook=runbook.name, priority=turn.state.priority)
+    summary = _summary(runbook, turn.state)
+    turn.note("incident.opened", summary, runbook=runbook.name, priority=turn.state.priority)
+    turn.report("opened", summary)
     run.go(turn, runbook.steps[0].name)
     return turn.decision()
 
@@ -229,20 +231,33 @@ def _on_operated(turn: Turn, event: Operated) -> None:
         turn.effects.append(Note("incident.note", event.text, turn.now_ms, data, actor=event.by))
     elif event.kind == "reopen":
         _reopen(turn, event)
+    elif event.kind == "undelivered":
+        _on_undelivered(turn, event.text)
     elif turn.state.status != "open":
         return
     elif event.kind == "acknowledge":
         if not turn.state.acknowledged_by:
             turn.set(acknowledged_by=event.by, acknowledged_ms=turn.now_ms, escalation_due_ms=None)
-            turn.effects.append(
-                Note("incident.acknowledged", f"acknowledged by {event.by}", turn.now_ms, data, actor=event.by)
-            )
+            text = f"acknowledged by {event.by}"
+            turn.effects.append(Note("incident.acknowledged", text, turn.now_ms, data, actor=event.by))
+            turn.report("acknowledged", text)
     else:
         turn.withdraw(f"closed by {event.by}")
         turn.set(status="closed", resolved_ms=turn.now_ms, resolution="closed", awaiting=Awaiting())
         turn.set(escalation_due_ms=None)
         text = f"closed by {event.by}" + (f": {event.text}" if event.text else "")
         turn.effects.append(Note("incident.closed", text, turn.now_ms, data, actor=event.by))
+        turn.report("resolved", text)
+
+
+def _on_undelivered(turn: Turn, text: str) -> None:
+    """Somebody who was called could not be reached: waiting for their acknowledgement would be in vain."""
+    state = turn.state
+    turn.set(escalation_level=max(1, state.escalation_level))  # the first level is who was asked about a command
+    if state.status == "open" and not state.acknowledged_by and turn.has_next_level():
+        turn.raise_level("undelivered", text)
+    else:
+        turn.note("incident.undelivered", f"{text}; nobody further is to be told")
 
 
 def _reopen(turn: Turn, event: Operated) -> None:
@@ -263,6 +278,7 @@ def _reopen(turn: Turn, event: Operated) -> None:
     )
     text = f"opened again by {event.by}" + (f": {event.text}" if event.text else "")
     turn.effects.append(Note("incident.reopened", text, turn.now_ms, {"by": event.by}, actor=event.by))
+    turn.report("opened", text)
 
 
 # small parts

@@ -22,6 +22,7 @@ from engine.response.steps import Actions, Priority, Read, Runbook
 NO_OUTCOME = "no outcome came"
 
 AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed", "handed_over"]
+NoticeKind = Literal["opened", "notify", "escalate", "held", "decided", "acknowledged", "resolved"]
 Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people", "muted"]
 
 
@@ -149,14 +150,19 @@ class Send(Struct, frozen=True, tag="send"):
 
 
 class Notice(Struct, frozen=True, tag="notice"):
-    """A notification or an escalation (`to` names people), once per `id`."""
+    """Something people are to hear of, once per `id`. `to` names receivers.
+
+    An opening goes to whoever follows every incident; an acknowledgement and an end also to those who were told
+    before. `command` is the one that waits for a person (held), or that somebody decided about (decided).
+    """
 
     id: str
     incident: int
-    kind: Literal["notify", "escalate"]
+    kind: NoticeKind
     to: tuple[str, ...]
     priority: Priority
     text: str
+    command: str = ""
 
 
 class Note(Struct, frozen=True, tag="note"):
@@ -215,9 +221,11 @@ class TimerDue(Struct, frozen=True):
 
 
 class Operated(Struct, frozen=True):
-    """A person acknowledges, closes, comments or opens again."""
+    """A person acknowledges, closes, comments or opens again; or the notifier could not reach whom it was to call
+    (`undelivered`).
+    """
 
-    kind: Literal["acknowledge", "close", "note", "reopen"]
+    kind: Literal["acknowledge", "close", "note", "reopen", "undelivered"]
     by: str
     text: str = ""
 

@@ -12,7 +12,7 @@ from engine.core.diagnostics import Document, Path, Problem
 from engine.core.expression import ExpressionError
 from engine.response.binding import Bound
 from engine.response.conditions import Condition, Text, TextError, condition, template
-from engine.response.steps import Actions
+from engine.response.steps import Actions, Named
 
 QueryKind = Literal["promql", "logql", "lines"]
 CheckQuery = Callable[[QueryKind, str], None]
@@ -29,6 +29,7 @@ class Reader:
     actions: Actions
     check_query: CheckQuery | None = None
     problems: list[Problem] = field(default_factory=list)
+    names: list[Named] = field(default_factory=list)
 
     def refuse(self, path: Path, message: str, *, key: bool = False) -> None:
         """Note a problem."""
@@ -64,6 +65,14 @@ class Reader:
             self.refuse(path, f"{what} is a text or a list of texts")
             return ()
         return tuple(self.string((*path, i), part, what) for i, part in enumerate(item))
+
+    def receivers(self, path: Path, item: object) -> tuple[str, ...]:
+        """Whom to tell: names of receivers or e-mail addresses, kept with their places in `names`."""
+        found = self.strings(path, item, "`to`")
+        for i, name in enumerate(found):
+            line, column = self.document.at((*path, i) if isinstance(item, list) else path)
+            self.names.append(Named(name, line, column))
+        return found
 
     def duration_ms(self, path: Path, item: object, default_ms: int) -> int:
         """A duration as in rule files, `default_ms` when it is not given."""

@@ -94,6 +94,8 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         resolution="",
     )
     turn.note(kind, text, attempt=turn.state.attempt)
+    if state.status != "open" or state.held:
+        turn.report("opened", text)
     if acted:
         mark = f"{turn.state.attempt}-fired-again"
         turn.inform(mark, "fired_again", "fires again after it was repaired: nothing more is done without a person")
@@ -212,8 +214,8 @@ def _say(turn: Turn, step: Step, body: Decide | Notify | Escalate) -> str:
     if isinstance(body, Notify):
         mark = f"{turn.state.id}-{turn.state.attempt}-{step.name}"
         if not turn.kept_quiet(step.name, text):
-            turn.note("incident.notified", text, step=step.name)
-            turn.effects.append(Notice(mark, turn.state.id, "notify", (), turn.state.priority, text))
+            turn.note("incident.notified", text, step=step.name, to=list(body.to))
+            turn.effects.append(Notice(mark, turn.state.id, "notify", body.to, turn.state.priority, text))
     else:
         runbook = turn.context.runbook
         first = runbook.escalation[0].to if runbook and runbook.escalation else ()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from engine.core.diagnostics import Path, Problem, load_yaml
 from engine.core.labels import MatcherSet, parse_matcher
@@ -87,7 +88,8 @@ def _read_runbook(reader: Reader, path: Path, item: object) -> Runbook:
         reader.refuse((*path, "follow_up"), "`follow_up` is a list of texts")
         follow_up = []
     summary = data.get("summary", "{{ alert.name }}")
-    return Runbook(
+    reader.names.clear()
+    runbook = Runbook(
         name=name,
         match=_read_match(reader, (*path, "match"), data.get("match")),
         priority=_read_priority(reader, (*path, "priority"), data.get("priority")),
@@ -103,6 +105,7 @@ def _read_runbook(reader: Reader, path: Path, item: object) -> Runbook:
         line=reader.document.at(path)[0],
         explains=_read_explains(reader, (*path, "explains"), data.get("explains", [])),
     )
+    return replace(runbook, names=tuple(reader.names))
 
 
 def _read_explains(reader: Reader, path: Path, item: object) -> tuple[Explains, ...]:
@@ -186,6 +189,6 @@ def _read_escalation(reader: Reader, path: Path, item: object) -> tuple[Escalati
             reader.refuse(where, "a later level of `escalation` says `after` how long without acknowledgement")
         if not i and "after" in data:
             reader.refuse((*where, "after"), "the first level of `escalation` is told at once", key=True)
-        to = reader.strings((*where, "to"), data.get("to"), "`to`")
+        to = reader.receivers((*where, "to"), data.get("to"))
         levels.append(EscalationLevel(to, reader.duration_ms((*where, "after"), data.get("after"), 0)))
     return tuple(levels)

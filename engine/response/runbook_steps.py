@@ -6,7 +6,7 @@
 - `ask`: as `act`, always for a person, with a `question`;
 - `wait`: a duration;
 - `verify`: `stabilisation`, `investigate`, `expect`, `on_failure`;
-- `notify`: `text`;
+- `notify`: `to`, `text`;
 - `escalate`: `to`, `text`.
 """
 
@@ -141,20 +141,19 @@ def _verify(reader: Reader, path: Path, item: object) -> Verify:
 
 
 def _notify(reader: Reader, path: Path, item: object) -> Notify:
-    if isinstance(item, dict) and "to" in item:
-        reader.refuse(
-            (*path, "to"), "there is no notifier yet; `notify` writes to the incident and the outbox", key=True
-        )
-        item = {key: value for key, value in item.items() if key != "to"}
-    data = reader.mapping(path, item, "`notify`", ("text",))
-    return Notify(reader.text((*path, "text"), data.get("text"), "`text`"))
+    data = reader.mapping(path, item, "`notify`", ("to", "text"))
+    text = reader.text((*path, "text"), data.get("text"), "`text`")
+    return Notify(text, _receivers(reader, path, data))
 
 
 def _escalate(reader: Reader, path: Path, item: object) -> Escalate:
     data = reader.mapping(path, item, "`escalate`", ("to", "text"))
-    to = reader.strings((*path, "to"), data["to"], "`to`") if "to" in data else ()
     text = reader.text((*path, "text"), data.get("text"), "`text`")
-    return Escalate(to, text)
+    return Escalate(_receivers(reader, path, data), text)
+
+
+def _receivers(reader: Reader, path: Path, data: Mapping[str, object]) -> tuple[str, ...]:
+    return reader.receivers((*path, "to"), data["to"]) if "to" in data else ()
 
 
 _VERIFY = ("stabilisation", "investigate", "expect", "on_failure")

@@ -185,9 +185,10 @@ class Verify:
 
 @dataclass(frozen=True)
 class Notify:
-    """Write a notification."""
+    """Tell the receivers `to`, and whoever follows every incident, and go on."""
 
     text: Text
+    to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -263,8 +264,20 @@ class Explains:
 
 
 @dataclass(frozen=True)
+class Named:
+    """A receiver that a runbook names, and where it does."""
+
+    receiver: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
 class Runbook:
-    """What to do about the alerts that `match`. `priority` is fixed, per severity, or computed."""
+    """What to do about the alerts that `match`. `priority` is fixed, per severity, or computed.
+
+    `names` are all the receivers that its text names.
+    """
 
     name: str
     match: MatcherSet
@@ -278,6 +291,7 @@ class Runbook:
     file: str
     line: int
     explains: tuple[Explains, ...] = ()
+    names: tuple[Named, ...] = ()
 
     def step(self, name: str) -> Step | None:
         """The step of this name."""

@@ -51,7 +51,8 @@ def submit(turn: Turn, act: Act, command: Command, question: str) -> None:
         text = f"waits for {who}: {what} ({said.detail})" + (f": {question}" if question else "")
         turn.note("command.held", text, command=command.id, expires_ms=expires_ms, question=asked.question, **data)
         within = span(expires_ms - turn.now_ms)
-        turn.inform(f"held-{command.id}", "approval", f"to be decided within {within}: {question or what} [{what}]")
+        told = f"to be decided within {within}: {question or what} [{what}]"
+        turn.inform(f"held-{command.id}", "approval", told, held=command.id)
         turn.effects.append(asked)
         turn.set(awaiting=Awaiting("approval", expires_ms, asked))
     else:

@@ -20,6 +20,7 @@ from engine.response.model import (
     IncidentState,
     Note,
     Notice,
+    NoticeKind,
     RequestApproval,
     WithdrawApproval,
     alert_names,
@@ -144,28 +145,48 @@ class Turn:
         self.set(escalated_reason=reason, escalation_level=max(1, state.escalation_level))
         self._next_level()
 
-    def inform(self, mark: str, reason: str, text: str) -> None:
-        """Tell the first level of the chain something that people should know at once; the runbook goes on."""
+    def inform(self, mark: str, reason: str, text: str, *, held: str = "") -> None:
+        """Tell the first level of the chain something that people should know at once; the runbook goes on.
+
+        `held` is the command that waits for their decision, if that is what they are told of.
+        """
         state, to = self.state, self._chain(0).to
         if self.kept_quiet(reason, text, to):
             return
         self.note("incident.notified", f"{text}; {to_be_told(to)}", reason=reason, to=list(to))
-        self.effects.append(Notice(f"{state.id}-{mark}", state.id, "notify", to, state.priority, text))
+        kind: NoticeKind = "held" if held else "notify"
+        self.effects.append(Notice(f"{state.id}-{mark}", state.id, kind, to, state.priority, text, held))
 
-    def raise_level(self) -> None:
-        """Nobody acknowledged in time: tell the next level of the chain, or when a silence is over."""
+    def report(self, kind: NoticeKind, text: str, command: str = "") -> None:
+        """Keep those up to date who follow the incident or were told of it; of what is muted nobody is told anew."""
+        state = self.state
+        if kind == "opened" and self.muted is not None:
+            return
+        mark = f"{state.id}-{state.attempt}-{kind}{'-' if command else ''}{command}"
+        self.effects.append(Notice(mark, state.id, kind, (), state.priority, text, command))
+
+    def raise_level(self, reason: str = "not_acknowledged", why: str = "nobody has acknowledged") -> None:
+        """Those who were told do not answer, or could not be reached: tell the next level of the chain.
+
+        In a silence nobody is told before it is over.
+        """
         state, mute = self.state, self.muted
         if mute is not None:
             self.set(escalation_due_ms=mute.until_ms)
             return
         level = self._chain(state.escalation_level)
-        text = f"nobody has acknowledged; {to_be_told(level.to)}"
+        text = f"{why}; {to_be_told(level.to)}"
         data: dict[str, object] = {"level": state.escalation_level + 1, "to": list(level.to)}
-        self.effects.append(Note("incident.escalated", text, self.now_ms, data | {"reason": "not_acknowledged"}))
+        self.effects.append(Note("incident.escalated", text, self.now_ms, data | {"reason": reason}))
         mark = f"{state.id}-{state.attempt}-level-{state.escalation_level + 1}"
         self.effects.append(Notice(mark, state.id, "escalate", level.to, state.priority, text))
         self.set(escalation_level=state.escalation_level + 1)
         self._next_level()
+
+    def has_next_level(self) -> bool:
+        """Whether the chain has a level that was not told yet."""
+        runbook = self.context.runbook
+        return runbook is not None and self.state.escalation_level < len(runbook.escalation)
 
     def _next_level(self) -> None:
         runbook, level = self.context.runbook, self.state.escalation_level
@@ -183,6 +204,7 @@ class Turn:
         asked = self.state.awaiting.asked
         if isinstance(asked, RequestApproval):
             self.effects.append(WithdrawApproval(asked.command.id, reason))
+            self.report("decided", f"no longer to be decided: {reason}", asked.command.id)
 
     def settle(self, text: str) -> None:
         """All alerts are cleared: watch for the stabilisation time whether it stays so."""
@@ -200,6 +222,7 @@ class Turn:
             escalation_due_ms=None,
         )
         self.note("incident.resolved", text, resolution=resolution, follow_up=self._follow_up())
+        self.report("resolved", text)
 
     def _follow_up(self) -> list[str]:
         runbook, scope, out = self.context.runbook, scope_of(self.state), []

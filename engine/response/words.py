@@ -35,8 +35,8 @@ def count(number: int, noun: str) -> str:
 
 
 def to_be_told(to: Sequence[str]) -> str:
-    """Whom an escalation is for. It says what is true: the notice is written, and nobody delivers it yet."""
-    return f"to be told: {', '.join(to)} (no notifier is configured yet)" if to else "the runbook names nobody to tell"
+    """Whom an escalation is for. It says what is true then: the notice is written, and not delivered yet."""
+    return f"to be told: {', '.join(to)}" if to else "the runbook names nobody to tell"
 
 
 def line_of(text: str) -> str:

@@ -21,6 +21,7 @@ from engine.console.model import (
     OperatorRefusedError,
     Pause,
     Said,
+    UndeliveredView,
 )
 from engine.console.server import Console
 from engine.response.silences import Silence, checked
@@ -63,6 +64,7 @@ class MemoryStore:
     decisions: list[tuple[str, Decision]] = field(default_factory=list)
     said: list[tuple[int, str, str, str, int]] = field(default_factory=list)
     merged: list[tuple[int, int | None]] = field(default_factory=list)
+    troubles: list[UndeliveredView] = field(default_factory=list)
     switch: Pause = field(default_factory=lambda: Pause(False))
     quiet: dict[str, Silence] = field(default_factory=dict)
 
@@ -113,6 +115,9 @@ class MemoryStore:
             return None
         self.quiet[silence_id] = msgspec.structs.replace(found, ends_ms=now_ms)
         return self.quiet[silence_id]
+
+    async def undelivered(self) -> list[UndeliveredView]:
+        return self.troubles
 
     async def pause(self) -> Pause:
         return self.switch

@@ -6,7 +6,16 @@ import re
 
 import pytest
 
-from engine.console.model import AlertNow, CommandView, Evidence, NoticeView, Pause, TimelineEntry
+from engine.console.model import (
+    AlertNow,
+    CommandView,
+    DeliveryView,
+    Evidence,
+    NoticeView,
+    Pause,
+    TimelineEntry,
+    UndeliveredView,
+)
 from tests.console.conftest import NOW_MS, make_approval, make_incident
 
 HOSTILE = "<script>alert(1)</script>"
@@ -45,7 +54,16 @@ async def test_an_incident_page_shows_timeline_evidence_commands_and_the_questio
         ],
         commands=[CommandView("c0", "reload", "http.request", "http:bridge", {}, "succeeded", "k-7 loaded", NOW_MS)],
         approvals=[make_approval(question="Restart Bridge?")],
-        notices=[NoticeView(NOW_MS, "escalate", "P1", ["lead"], "nothing helped")],
+        notices=[
+            NoticeView(
+                NOW_MS,
+                "escalate",
+                "P1",
+                ["lead"],
+                "nothing helped",
+                [DeliveryView("lead", "waiting", 3, None, "HTTP 503"), DeliveryView("ops", "delivered", 1, NOW_MS)],
+            )
+        ],
         acknowledged_by="bob",
         waits_for="a person's decision",
         waits_until_ms=NOW_MS + 60_000,
@@ -54,9 +72,26 @@ async def test_an_incident_page_shows_timeline_evidence_commands_and_the_questio
     assert status == 200
     for text in ("#7 SignatureFailures", "fires, value 17", "k-7</td>", "no rows", "k-7 loaded", "expires in"):
         assert text in html
+    assert "lead: not delivered yet (HTTP 503)" in html
+    assert "ops: delivered" in html
     for text in ("Restart Bridge?", "http.request on http:bridge", "ab" * 6, "Acknowledged by <strong>bob", "to lead:"):
         assert text in html
     assert re.search(r"Waits for <strong>a person&#39;s decision</strong>, until [0-9: -]+ UTC", html)
+
+
+async def test_the_overview_says_who_cannot_be_told(site):
+    _, html = await site.get("/")
+    assert "cannot be told" not in html
+    site.store.troubles = [UndeliveredView("on-call", 2, 1, NOW_MS - 60_000, "HTTP 503: away")]
+    _, html = await site.get("/")
+    for text in (
+        "People who cannot be told",
+        "<strong>on-call</strong>",
+        "2 undelivered",
+        "1 given up",
+        "HTTP 503: away",
+    ):
+        assert text in html
 
 
 async def test_text_from_events_is_escaped_everywhere(site):
@@ -65,12 +100,17 @@ async def test_text_from_events_is_escaped_everywhere(site):
         timeline=[TimelineEntry(NOW_MS, HOSTILE, HOSTILE)],
         evidence=[Evidence(HOSTILE, NOW_MS, HOSTILE, [HOSTILE], [[HOSTILE]], HOSTILE)],
         commands=[CommandView("c", HOSTILE, "a", HOSTILE, {"q": HOSTILE}, "failed", HOSTILE, NOW_MS)],
-        notices=[NoticeView(NOW_MS, HOSTILE, HOSTILE, [HOSTILE], HOSTILE)],
+        notices=[
+            NoticeView(
+                NOW_MS, HOSTILE, HOSTILE, [HOSTILE], HOSTILE, [DeliveryView(HOSTILE, "waiting", 1, None, HOSTILE)]
+            )
+        ],
         acknowledged_by=HOSTILE,
         waits_for=HOSTILE,
         approvals=[make_approval(question=HOSTILE, params={"q": f'"{HOSTILE}'}, command='"><script>alert(1)</script>')],
     )
     site.store.waiting = site.store.known[7].approvals
+    site.store.troubles = [UndeliveredView(HOSTILE, 1, 1, NOW_MS, HOSTILE)]
     site.alerts.append(AlertNow(HOSTILE, "firing", HOSTILE, {"user": HOSTILE}, HOSTILE, NOW_MS))
     for path in ("/", "/incidents/7"):
         _, html = await site.get(path)

@@ -124,7 +124,7 @@ def test_every_mistake_of_a_file_is_reported_at_once_at_its_line_and_column(writ
         "sentinel.yml:13:33: error: unknown key 'executor.hosts.openclaw.tokn'; did you mean 'token'?",
         "env SENTINEL_LOG__LEVEL: log.level: input should be 'debug', 'info', 'warning' or 'error'",
         "env SENTINEL_FOO: unknown key 'foo'; known here: state_dir, instance, log, kafka, database, http, connectors, "
-        "rules, responder, executor, sinks",
+        "rules, responder, executor, sinks, notify",
     ]
 
 

@@ -227,7 +227,7 @@ def test_asking_for_an_approval_tells_somebody_at_once_and_says_exactly_what_for
     [held] = notes(decision, "command.held")
     assert what in held.text
     [notice] = [effect for effect in decision.effects if isinstance(effect, Notice)]
-    assert (notice.kind, notice.to) == ("notify", ("on-call",))
+    assert (notice.kind, notice.to, notice.command) == ("held", ("on-call",), asking.state.awaiting.asked.command.id)  # type: ignore[union-attr]  # it waits for this
     assert what in notice.text
 
 
@@ -300,7 +300,8 @@ def repaired(play: Play) -> None:
 def test_an_alert_that_comes_back_after_a_repair_is_a_persons(play: Play) -> None:
     repaired(play)
     decision = play.on(Alerted(alert("firing", play.now_ms + 300_000)), 300_000)
-    assert [n.to for n in decision.effects if isinstance(n, Notice)] == [("on-call",)]
+    told = [(n.kind, n.to) for n in decision.effects if isinstance(n, Notice)]
+    assert told == [("opened", ()), ("notify", ("on-call",))]
     assert notes(decision, "incident.notified")[0].data["reason"] == "fired_again"
     play.gather()
     assert (play.state.attempt, play.state.awaiting.kind, len(play.sent)) == (2, "approval", 1)
@@ -367,7 +368,7 @@ def test_texts_are_for_people(play: Play) -> None:
     assert 'PolicyViolationSpike{signal="metrics"} fires, value 12' in play.texts
     decision = play.until_due()
     escalated = notes(decision, "incident.escalated")[0].text
-    assert escalated.endswith("to be told: on-call (no notifier is configured yet)")
+    assert escalated.endswith("to be told: on-call")
 
 
 def test_an_outcome_after_it_was_given_up_is_noted_and_moves_nothing(play: Play) -> None:

@@ -400,8 +400,13 @@ async def test_an_escalation_that_nobody_acknowledges_reaches_the_next_level(wor
         await operate(world, "acknowledge", "ada")
         await responder.on_tick(world.now_ms)
     async with world.database.connection() as conn:
-        told = [row["told"] for row in await conn.fetch("select told from notices order by at_ms, id")]
-    assert told == [["on-call"], ["security@your-org.com"]]
+        told = [(row["kind"], row["told"]) for row in await conn.fetch("select kind, told from notices order by seq")]
+    assert told == [
+        ("opened", []),
+        ("escalate", ["on-call"]),
+        ("escalate", ["security@your-org.com"]),
+        ("acknowledged", []),
+    ]
     state = await world.state()
     assert (state.acknowledged_by, state.wake_ms) == ("ada", None)
 

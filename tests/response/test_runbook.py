@@ -30,7 +30,7 @@ def problems(text: str, actions: Actions) -> list[str]:
     [
         ("      - {name: a, dance: {}}\n", "7:19: error: unknown kind of step 'dance'"),
         ("      - {name: a, notify: {text: hi, sound: x}}\n", "7:38: error: unknown key 'sound' in `notify`"),
-        ("      - {name: a, notify: {text: hi, to: slack}}\n", "7:38: error: there is no notifier yet"),
+        ("      - {name: a, notify: {text: hi, to: {}}}\n", "7:42: error: `to` is a text or a list of texts"),
         ("      - {name: a, notify: {text: hi}, wait: 3s}\n", "7:9: error: a step has exactly one kind"),
         ("      - {name: a, notify: {text: hi}, next: b}\n", "7:45: error: there is no step 'b'"),
         ("      - {name: a, wait: 3s}\n      - {name: b, wait: 3s, next: a}\n", "8:35: error: 'a' does not come later"),

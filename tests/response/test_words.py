@@ -29,7 +29,7 @@ def test_a_count(number: int, text: str) -> None:
 
 
 def test_whom_to_tell() -> None:
-    assert to_be_told(["on-call", "lead"]) == "to be told: on-call, lead (no notifier is configured yet)"
+    assert to_be_told(["on-call", "lead"]) == "to be told: on-call, lead"
     assert to_be_told([]) == "the runbook names nobody to tell"
 
 
