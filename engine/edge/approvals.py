@@ -8,6 +8,7 @@ and not raised.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import asyncpg
@@ -30,6 +31,7 @@ ApprovalState = Literal[
     "approval_for_other_command",
     "approval_by_too_few",
 ]
+_OF_A_SERVICE = re.compile(r"(\w+:\S+) \(")
 _COLUMNS = (
     "command, incident, body, body_sha256, requested_ms, expires_ms, state, decided_by, decided_ms, people, yes_by"
 )
@@ -179,7 +181,9 @@ async def _write(conn: asyncpg.Connection, approval: Approval, decision: Decisio
 
 
 def _person(name: str) -> str:
-    return " ".join(name.split()).casefold()
+    """Whoever a name stands for: of another service's user (`slack:U0123 (ada)`) the number, which stays the same."""
+    user = _OF_A_SERVICE.match(name)
+    return " ".join((user[1] if user else name).split()).casefold()
 
 
 def _is_repeated(approval: Approval, decision: Decision, by: str, seen_sha256: str | None) -> bool:
