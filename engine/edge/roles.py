@@ -293,7 +293,7 @@ def executor_settings(settings: Settings) -> ExecutorSettings:
         name=settings.instance,
         allow_actions=frozenset(settings.executor.allow_actions),
         mode=mode,
-        people=rules.people,
+        people=lambda command: rules.people(command.priority),
         namespaces=frozenset(settings.executor.namespaces),
         lease_ms=int(settings.executor.lease_s * 1000),
     )

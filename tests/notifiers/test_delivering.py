@@ -9,8 +9,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 from engine.edge import approvals, deliveries
 from engine.edge.database import Database
 from engine.edge.deliveries import NoticeRow
+from engine.edge.migrate import MIGRATIONS, migrate
 from engine.edge.notifying import LONGEST_MS, pause_ms, recipients
 from engine.edge.settings_notify import Receiver
 from engine.notifiers import Environment, Message, load_notifiers
@@ -139,7 +143,7 @@ async def test_who_cannot_be_reached_in_time_is_audited_and_the_next_level_is_to
     site.settings = site.settings.model_copy(update={"give_up_after_s": 300})
     site.notifying = site.notifier()
     await site.alert("firing")
-    for _ in range(12):
+    for _ in range(14):
         await site.after(30_000)
     [row] = await site.audited("notice.undelivered")
     assert (row["actor"], row["receiver"]) == ("notifier", "on-call")
@@ -320,6 +324,31 @@ async def test_a_defect_of_a_notifier_is_an_outage_of_it(site: Site) -> None:
     [trouble] = await site.notifying.troubles()
     assert (trouble.receiver, trouble.last_error) == ("ops", "KeyError: 'ts'")
     assert site.services.pagerduty.actions() == ["trigger"]
+
+
+async def test_what_was_noted_before_there_were_deliveries_is_delivered_after_the_migration(
+    bare_url: str, tmp_path: Path
+) -> None:
+    """A database of the version before, with a notice in it, is brought up to date."""
+    before = [file for file in sorted(MIGRATIONS.glob("*.sql")) if file.name < "0004"]
+    for file in before:
+        shutil.copy(file, tmp_path)
+    conn = await asyncpg.connect(bare_url)
+    await migrate(conn, tmp_path)
+    await conn.execute(
+        "insert into incidents "
+        "(id, runbook, group_key, status, priority, severity, title, opened_ms, updated_ms, waits, state) "
+        "values (1, 'Down', 'k', 'open', 'P1', 'critical', 'down', 1, 1, 'people', '{}')"
+    )
+    await conn.execute(
+        "insert into notices (id, incident, kind, told, priority, text, at_ms) values "
+        "('a', 1, 'escalate', '{on-call}', 'P1', 'first', 1), ('b', 1, 'notify', '{}', 'P1', 'second', 2)"
+    )
+    assert (await migrate(conn))[0] == "0004_deliveries.sql"
+    async with conn.transaction():
+        found = await deliveries.unrouted(conn)
+    await conn.close()
+    assert [(notice.id, notice.told) for notice in found] == [("a", ["on-call"]), ("b", [])]
 
 
 # Whom a notice goes to -----------------------------------------------------------------------------------------------

@@ -122,6 +122,19 @@ async def test_a_second_decision_is_too_late_and_says_so(desk: Desk) -> None:
     assert [one["text"] for one in desk.site.services.slack.whispers] == ["It was decided already."]
 
 
+async def test_where_two_must_agree_one_user_counts_once_whatever_they_are_called(desk: Desk) -> None:
+    async with desk.site.database.connection() as conn:
+        await conn.execute("update approvals set people = 2")
+    await desk.send("/hooks/slack", desk.press())
+    await desk.send("/hooks/slack", desk.press(name="eve", at_s=desk.site.now_ms // 1000 + 1))
+    approval = await desk.site.approval()
+    assert (approval.state, approval.yes_by) == ("waiting", ["slack:U0ADA (ada)"])
+    assert [row["reason"] for row in await desk.site.audited("approval.refused")] == ["same_person"]
+    first, second = (whisper["text"] for whisper in desk.site.services.slack.whispers)
+    assert "the first yes of two" in first
+    assert "a second person must agree" in second
+
+
 async def test_a_button_that_shows_another_command_decides_nothing(desk: Desk) -> None:
     approval = await desk.site.approval()
     value = f'{{"command": "{approval.command}", "sha256": "{"0" * 64}"}}'
