@@ -31,6 +31,7 @@ KAFKA_VERSION = "4.1.1"
 LOKI_VERSION = "3.7.8"
 LOKI_MODULE = "github.com/grafana/loki/v3"
 NEWER_DEBIAN = "forky"  # the first Debian with a Prometheus that sends remote write 2.0, and with Compose 2
+POSTGRESQL_VERSION = "18"
 KUBERNETES_VERSION = "1.36.3"
 ETCD_VERSION = "3.6.16"  # the line whose client this Kubernetes is built with
 DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -59,6 +60,12 @@ _ALERTMANAGER_LAUNCHER = """#!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
 exec unshare --user --map-root-user --mount sh -c \\
   'mount --bind "$1/../share" /usr/share && shift && exec "$@"' sh "$here" "$here/prometheus-alertmanager" "$@"
+"""
+
+_POSTGRESQL_LAUNCHER = """#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+libraries=$here/../../../{libraries}
+exec "$libraries/{loader}" --argv0 "$here/{name}" --library-path "$libraries" "$here/{name}.program" "$@"
 """
 
 
@@ -159,8 +166,8 @@ def _unpack_file(package: str, folder: Path) -> None:
     file.unlink()
 
 
-def _obtain_newer_debian(packages: Sequence[str], folder: Path) -> None:
-    """Packages of a newer release, unpacked, from the mirror that this machine uses.
+def _newer_debian(folder: Path) -> list[str]:
+    """`apt-get` for a newer release, from the mirror that this machine uses; it believes that nothing is installed.
 
     Package lists and what is downloaded stay in the part's own folder: the machine's package manager never sees them.
     """
@@ -178,13 +185,19 @@ def _obtain_newer_debian(packages: Sequence[str], folder: Path) -> None:
         "Dir::Etc::sourcelist": folder / "sources",
         "Dir::Etc::sourceparts": "/dev/null",
         "Dir::State::lists": folder / "lists",
+        "Dir::State::status": "/dev/null",
         "Dir::Cache": folder / "cache",
         "Acquire::Languages": "none",
         "APT::Sandbox::User": "root",
     }
     apt = ["apt-get", *(f"-o{name}={value}" for name, value in own.items())]
     run([*apt, "update"], folder)
-    run([*apt, "download", *packages], folder)
+    return apt
+
+
+def _obtain_newer_debian(packages: Sequence[str], folder: Path) -> None:
+    """Packages of a newer release, unpacked."""
+    run([*_newer_debian(folder), "download", *packages], folder)
     for package in packages:
         _unpack_file(package, folder)
     for name in ("lists", "cache"):
@@ -221,6 +234,29 @@ def obtain_docker(folder: Path) -> None:
     shutil.rmtree(folder / "usr")
     for program in ("docker", "containerd", "dockerd", "runc", "cli-plugins/docker-compose"):
         run([f"bin/{program}", "--version"], folder)
+
+
+def obtain_postgresql(folder: Path) -> None:
+    """PostgreSQL with its contributed modules, from a newer Debian with all the libraries that it needs.
+
+    Those are newer than this machine's, so the two programs are started by their own loader, in a script each.
+    """
+    package, programs = f"postgresql-{POSTGRESQL_VERSION}", folder / "usr/lib/postgresql" / POSTGRESQL_VERSION / "bin"
+    run([*_newer_debian(folder), "-y", "--download-only", "--no-install-recommends", "install", package], folder)
+    for file in (folder / "cache/archives").glob("*.deb"):
+        run(["dpkg", "-x", str(file), "unpacked"], folder)
+    (loader,) = (folder / "unpacked/usr/lib").glob("*/ld-linux*.so.*")
+    for kept in ("lib/postgresql", "share/postgresql", f"lib/{loader.parent.name}"):
+        (folder / "usr" / kept).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "unpacked/usr" / kept).rename(folder / "usr" / kept)
+    for name in ("lists", "cache", "unpacked"):
+        shutil.rmtree(folder / name)
+    for name in ("postgres", "initdb"):
+        (programs / name).rename(programs / f"{name}.program")
+        launcher = _POSTGRESQL_LAUNCHER.format(libraries=loader.parent.name, loader=loader.name, name=name)
+        (programs / name).write_text(launcher, encoding="utf-8")
+        (programs / name).chmod(0o755)
+        run([str(programs / name), "--version"], folder)
 
 
 def obtain_loki(folder: Path) -> None:
@@ -296,6 +332,7 @@ PARTS = {
         Part("alertmanager", "debian", "usr/bin", obtain_alertmanager, ("prometheus-alertmanager",)),
         Part("prometheus-3", NEWER_DEBIAN, "usr/bin", obtain_prometheus_3),
         Part("docker", NEWER_DEBIAN, "bin", obtain_docker),
+        Part("postgresql", POSTGRESQL_VERSION, f"usr/lib/postgresql/{POSTGRESQL_VERSION}/bin", obtain_postgresql),
         Part("loki", LOKI_VERSION, "bin", obtain_loki, ("loki",)),
         Part(
             "kubernetes",
