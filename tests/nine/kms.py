@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.parts import Program, answers, free_ports
 
 REGION = "eu-central-1"
 _ANYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["*"], "Resource": "*"}]}
+_NOBODY = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nobody"}
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Kms:
     url: str
     admin: Any
     first_key: str
+    users: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def user(self, name: str, policy: dict[str, Any]) -> dict[str, str]:
         """A new user with a policy; the environment of a process that acts as it.
@@ -35,11 +37,16 @@ class Kms:
         """
         allowed = [action for one in policy["Statement"] for action in one["Action"]]
         policy = {**policy, "Statement": [{"Effect": "Allow", "Action": sorted(set(allowed)), "Resource": "*"}]}
-        iam = _client("iam", self.url, self._root)
+        iam = _client("iam", self.url, self.users.get("admin", _NOBODY))
         iam.create_user(UserName=name)
         iam.put_user_policy(UserName=name, PolicyName="policy", PolicyDocument=json.dumps(policy))
         made = iam.create_access_key(UserName=name)["AccessKey"]
-        return {"AWS_ACCESS_KEY_ID": made["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"]}
+        self.users[name] = {"AWS_ACCESS_KEY_ID": made["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"]}
+        return self.users[name]
+
+    def client_of(self, name: str) -> Any:
+        """A client that acts as a user."""
+        return _client("kms", self.url, self.users[name])
 
     def key_of_alias(self) -> str:
         """The id of the key that the alias points to."""
@@ -48,11 +55,6 @@ class Kms:
     def state_of(self, key: str) -> str:
         """`Enabled`, `Disabled`, ..."""
         return str(self.admin.describe_key(KeyId=key)["KeyMetadata"]["KeyState"])
-
-    @property
-    def _root(self) -> dict[str, str]:
-        credentials = self.admin._request_signer._credentials
-        return {"AWS_ACCESS_KEY_ID": credentials.access_key, "AWS_SECRET_ACCESS_KEY": credentials.secret_key}
 
 
 def _client(service: str, url: str, user: dict[str, str]) -> Any:
@@ -73,8 +75,7 @@ def running_kms(folder: Path) -> Iterator[Kms]:
     server = Program([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], folder / "kms.log")
     try:
         server.wait_until(lambda: answers(f"{url}/moto-api/"), "moto's server")
-        nobody = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nobody"}
-        kms = Kms(url, _client("kms", url, nobody), "")
+        kms = Kms(url, None, "")
         kms.admin = _client("kms", url, kms.user("admin", _ANYTHING))
         kms.first_key = kms.admin.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
         kms.admin.create_alias(AliasName=ALIAS, TargetKeyId=kms.first_key)

@@ -12,7 +12,7 @@ from typing import Any
 from tests.nine.world import World
 
 Object = dict[str, Any]
-ALERT_S, HANDLED_S, TOLD_S = 120.0, 180.0, 20.0
+ALERT_S, HANDLED_S, TOLD_S = 90.0, 150.0, 20.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -61,3 +62,10 @@ def apply(cluster: Cluster, manifests: str) -> int:
         cluster.create(f"{_RBAC}/namespaces/{place}/{plural}" if place else f"{_RBAC}/{plural}", one)
         count += 1
     return count
+
+
+def status_as(cluster: Cluster, kubeconfig: str, path: str) -> int:
+    """The status of the answer to a GET by the account of a kubeconfig."""
+    token = yaml.safe_load(Path(kubeconfig).read_text(encoding="utf-8"))["users"][0]["user"]["token"]
+    with cluster.api as api:
+        return api.get(path, headers={"Authorization": f"Bearer {token}"}).status_code

@@ -7,12 +7,11 @@ import asyncpg
 from engine.edge.database import url_of
 
 APP, READER, EXECUTOR = "aureus", "sentinel_reader", "sentinel_executor"
-MAX_CONNECTIONS = 100
-UNSUSPICIOUS, LEAKED = 75, 88  # connections of a service: below the threshold, and above it
+MAX_CONNECTIONS = 120
+UNSUSPICIOUS, LEAKED = 90, 106  # connections of a service: below the threshold, and above it
 SETTINGS = {
     "max_connections": str(MAX_CONNECTIONS),
     "superuser_reserved_connections": "3",
-    "reserved_connections": "3",  # for Sentinel's own roles
     "track_activities": "on",
     "pg_stat_statements.track": "all",
 }
@@ -20,10 +19,9 @@ _ROLES = f"""
 create extension pg_stat_statements;
 create role {APP} login createdb;
 create role {READER} login connection limit 20;
-grant pg_read_all_data, pg_monitor, pg_use_reserved_connections to {READER};
+grant pg_read_all_data, pg_monitor to {READER};
 alter role {READER} set default_transaction_read_only = on;
 create role {EXECUTOR} login connection limit 10;
-grant pg_use_reserved_connections to {EXECUTOR};
 """
 _TABLES = {
     "aureus_os": """

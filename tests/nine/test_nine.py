@@ -6,12 +6,16 @@ rules and runbooks (their times divided: `shortened`), and by people who agree w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 
+import asyncpg
 import pytest
 import pytest_asyncio
+from botocore.exceptions import ClientError
 
 from tests.nine import faults, scenery
+from tests.nine.conftest import PROCESSES
 from tests.nine.container import PROJECT
 from tests.nine.rows import Handled, Row, Wanted, Waves
 from tests.nine.signatures import KEY_VARIABLE
@@ -51,7 +55,7 @@ async def _connections_are_free(world: World) -> str:
     return f"{closed} connections ended, {left} left"
 
 
-def _has_one_more(service: str, than: int) -> object:
+def _has_one_more(service: str, than: int) -> Callable[[World], Awaitable[str]]:
     async def check(world: World) -> str:
         found = world.cluster.get(f"{scenery.APPS}/deployments/{service}")
         assert found["spec"]["replicas"] == found["status"]["readyReplicas"] == than + 1, found["status"]
@@ -199,6 +203,7 @@ WAVES = (
 )
 ROWS = [row for wave in WAVES for row in wave]
 DONE: list[Handled] = []
+NOT_ASKED_FOR = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +232,29 @@ async def test_the_audit_holds_and_every_alert_has_its_row(
         print(table(DONE))
     assert "the audit chain holds" in await world.sentinel("audit", "verify")
     assert [one.alert for one in DONE] == chosen
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+async def test_what_was_printed_was_enough(world: World, process: str) -> None:
+    said = world.programs[process].log.read_text(encoding="utf-8")
+    assert "permission_missing" not in said, said
+    assert "permissions_unknown" not in said, said
+
+
+async def test_and_it_was_no_more_than_that(world: World) -> None:
+    """What nobody asks for is forbidden: to the cluster's account, to the database's role, to the user of KMS."""
+    executor = world.settings["act"]["executor"]
+    assert scenery.status_as(world.cluster, executor["kubernetes"]["kubeconfig"], NOT_ASKED_FOR) == 403
+    database = await asyncpg.connect(executor["databases"]["bridge"])
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await database.execute("delete from audit_log")
+    await database.close()
+    with pytest.raises(ClientError, match="not authorized to perform: kms:ScheduleKeyDeletion"):
+        world.kms.client_of("executor").schedule_key_deletion(KeyId=world.kms.first_key)
+
+
+async def test_the_processes_end_in_good_order(world: World) -> None:
+    assert await asyncio.to_thread(world.stop) == dict.fromkeys(PROCESSES, 0)
 
 
 def table(rows: list[Handled]) -> str:
