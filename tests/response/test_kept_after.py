@@ -136,9 +136,9 @@ async def test_the_day_that_is_over_is_accounted_for_once_and_told_to_whom_the_s
         await store(grouped).operator(1, "note", Said("ada", "restarted it"), grouped.now_ms)
         await responder.on_tick(grouped.now_ms)
     tomorrow_ms = (START_MS // DAY_MS + 1) * DAY_MS + 1
-    for expected in (True, False):
-        assert await accounts.write_once(grouped.database, tomorrow_ms, OBSERVING, "team") is expected
     day = dt.datetime.fromtimestamp(START_MS / 1000, dt.UTC).date()
+    for expected in ([day], []):
+        assert await accounts.write_missing(grouped.database, tomorrow_ms, OBSERVING, "team") == expected
     found = await store(grouped).account(day)
     [latency] = found.runbooks
     assert [one.refused for one in latency.would] == ["", "cooldown"], "both would act on the same target"
@@ -151,6 +151,16 @@ async def test_the_day_that_is_over_is_accounted_for_once_and_told_to_whom_the_s
     assert (kind, to) == ("notify", ["team"])
     assert text.startswith("2 incidents; 2 commands would have been given")
     assert grouped.topic == []
+
+
+async def test_days_that_passed_while_nothing_ran_are_accounted_for_when_it_runs_again(grouped: World) -> None:
+    async with grouped.responder(OBSERVING) as responder:
+        await responder.on_tick(grouped.now_ms)
+    day = dt.datetime.fromtimestamp(START_MS / 1000, dt.UTC).date()
+    written = await accounts.write_missing(grouped.database, START_MS + 3 * DAY_MS, OBSERVING, "")
+    assert written == [day + dt.timedelta(days=n) for n in range(3)]
+    late = await accounts.write_missing(grouped.database, START_MS + 30 * DAY_MS, OBSERVING, "")
+    assert len(late) == 7
 
 
 # The times ------------------------------------------------------------------------------------------------------------
