@@ -21,14 +21,15 @@ Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATHS", help="Files
 def check(paths: Paths = None, json: Json = False, config: Config = None, set_: Set = None) -> None:
     """Check rule files and runbooks; every problem with its place, exit 1 if any is an error.
 
-    Where the settings say who can be told of incidents, a runbook may name nobody else.
+    With settings, what the runbooks want that these do not allow or name is a warning; where they say who can be told
+    of incidents, a runbook may name nobody else.
     """
     from engine.loading import load  # brings the rule languages, which other commands start faster without
 
     current = settings(config, set_).settings
     loaded = load(paths or [Path("rules")])
     loaded.problems += unknown_receivers(loaded.runbooks, current.notify)
-    problems = sorted(loaded.problems)
+    problems = sorted([*loaded.problems, *_not_configured(loaded, config, set_)])
     if json:
         say_json({"ok": not loaded.errors, "problems": problems, "loaded": _counts(loaded)})
     else:
@@ -37,6 +38,15 @@ def check(paths: Paths = None, json: Json = False, config: Config = None, set_: 
         say(_summary(loaded, problems))
     if loaded.errors:
         raise typer.Exit(NO)
+
+
+def _not_configured(loaded: Loaded, config: Path | None, set_: list[str] | None) -> list[Problem]:
+    """What the settings lack for the runbooks; nothing where there are no settings but defaults."""
+    from engine.actions import load_actions
+    from engine.edge.runbook_settings import unconfigured
+
+    current = settings(config, set_)
+    return list(unconfigured(loaded.runbooks, current.settings, load_actions())) if current.origins else []
 
 
 def _counts(loaded: Loaded) -> dict[str, int]:
