@@ -18,6 +18,7 @@ from engine.core.expression import ExpressionError
 from engine.core.recording import circles
 from engine.core.rules import DEFAULT_INTERVAL_MS, RuleGroup, parse_rules
 from engine.languages import LANGUAGES, language_of
+from engine.response.reader import QueryKind
 from engine.response.runbook import Runbook, load_runbooks
 
 _SUFFIXES = (".yml", ".yaml")
@@ -77,6 +78,16 @@ def load_texts(texts: dict[str, str]) -> Loaded:
     return loaded
 
 
+def check_query(kind: QueryKind, text: str) -> None:
+    """Parse a query of a runbook, as its language's rules are. Raises `ExpressionError`."""
+    if kind == "lines":
+        from engine.logql.log_query import compile_log_query  # with its grammar, only where it is needed
+
+        compile_log_query(text)
+    else:
+        LANGUAGES[kind](text)
+
+
 def _files(root: Path) -> Iterator[Path]:
     if root.is_file():
         yield root
@@ -99,7 +110,7 @@ def _load_file(loaded: Loaded, path: Path, namespace: str) -> None:
 def _load_text(loaded: Loaded, path: Path, text: str, namespace: str) -> None:
     loaded.texts[namespace] = text
     if _is_runbook(path, text):
-        runbooks, problems = load_runbooks(text, str(path), actions=load_actions())
+        runbooks, problems = load_runbooks(text, str(path), actions=load_actions(), check_query=check_query)
         loaded.runbooks += runbooks
     else:
         groups, problems = parse_rules(text, str(path), LANGUAGES[language_of(path)], namespace=namespace)

@@ -52,7 +52,10 @@ DEPLOYMENTS = Resource("apps", "v1", "deployments")
 STATEFUL_SETS = Resource("apps", "v1", "statefulsets")
 DAEMON_SETS = Resource("apps", "v1", "daemonsets")
 REPLICA_SETS = Resource("apps", "v1", "replicasets")
+CONTROLLER_REVISIONS = Resource("apps", "v1", "controllerrevisions")
 PODS = Resource("", "v1", "pods")
+POD_LOGS = Resource("", "v1", "pods", "log")
+EVENTS = Resource("", "v1", "events")
 EVICTIONS = Resource("", "v1", "pods", "eviction")
 AUTOSCALERS = Resource("autoscaling", "v2", "horizontalpodautoscalers")
 NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
@@ -114,6 +117,7 @@ class Request:
     name: str = ""
     body: Object | None = None
     dry_run: bool = False
+    query: tuple[tuple[str, str], ...] = ()
 
     @property
     def needs(self) -> str:
@@ -150,7 +154,7 @@ def refusal(request: Request, status: int, message: str) -> Exception:
     """
     where = f"{request.resource.rule_name} {request.name} in namespace {request.namespace}"
     if status == 403 and "cannot" in message and "resource" in message:
-        return RefusedError("forbidden", f"the executor's account lacks the permission: {request.needs}")
+        return RefusedError("forbidden", f"the account lacks the permission: {request.needs}")
     if status == 404:
         return RefusedError("not_found", f"there is no {where}")
     if status == 409:
@@ -158,7 +162,7 @@ def refusal(request: Request, status: int, message: str) -> Exception:
     if status == 429 and request.resource == EVICTIONS:
         return RefusedError("disruption_budget", message)
     if status == 401:
-        return RefusedError("unauthorized", "the cluster does not know the executor's account")
+        return RefusedError("unauthorized", "the cluster does not know the account")
     if status in (400, 403, 405, 422):
         return RefusedError("not_admitted", f"{where}: {message}")
     return NoAnswerError(f"status {status}: {message}")

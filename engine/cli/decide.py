@@ -18,6 +18,7 @@ from engine.console.model import (
     DecisionRefusedError,
     OperatorKind,
     OperatorRefusedError,
+    Said,
 )
 from engine.console.pages import clock_time, compact, span
 from engine.edge.clock import now_ms
@@ -57,6 +58,8 @@ def say_approval(waiting: Approval) -> None:
         say(f"  {waiting.question}")
     say(f"  {waiting.action} on {waiting.target}")
     say(f"  {compact(waiting.params)}")
+    if waiting.so_far:
+        say(f"  four eyes: {waiting.so_far}")
     left = span(waiting.expires_ms - now_ms())
     say(f"  until {clock_time(waiting.expires_ms)} ({left}):")
     say(f"  sentinel approve {waiting.command} --by NAME --sha256 {waiting.short_hash}     (or deny)")
@@ -71,7 +74,7 @@ def approve(
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Approve a command that waits; it is then run."""
+    """Approve a command that waits; it is then run, or where two must agree once another person has approved it."""
     _decide(command, Decision(True, by, sha256, reason), settings(config, set_).settings, ask=not yes)
 
 
@@ -115,12 +118,14 @@ def _decide(command: str, wish: Decision, current: Settings, *, ask: bool) -> No
         raise Stop(f"not decided: {error}", NO) from error
     say(f"{'approved' if wish.approve else 'denied'} by {by}: {decided.action} on {decided.target}")
     say(f"  {compact(decided.params)}")
+    if decided.state == "waiting":
+        say(f"  {decided.so_far}: nothing is done before another person agrees")
     say(f"  command {command}, sha256 {decided.body_sha256}")
 
 
 def acknowledge(number: Number, by: By, config: Config = None, set_: Set = None) -> None:
     """Say that you look after an incident; nobody else is called then."""
-    _operator(number, "acknowledge", by, "", settings(config, set_).settings)
+    _operator(number, "acknowledge", Said(by), settings(config, set_).settings)
     say(f"incident {number}: acknowledged by {by.strip()}")
 
 
@@ -132,7 +137,7 @@ def close(
     set_: Set = None,
 ) -> None:
     """Close an incident by hand; what it was about to do is not done."""
-    _operator(number, "close", by, reason, settings(config, set_).settings)
+    _operator(number, "close", Said(by, reason), settings(config, set_).settings)
     say(f"incident {number}: closed by {by.strip()}: {reason.strip()}")
 
 
@@ -144,16 +149,41 @@ def note(
     set_: Set = None,
 ) -> None:
     """Add a note to the timeline of an incident."""
-    _operator(number, "note", by, text, settings(config, set_).settings)
+    _operator(number, "note", Said(by, text), settings(config, set_).settings)
     say(f"incident {number}: note by {by.strip()}")
 
 
-def _operator(number: int, kind: OperatorKind, by: str, text: str, current: Settings) -> None:
-    name = _name(by)
-    if kind != "acknowledge" and not text.strip():
-        raise Stop("--reason must say why" if kind == "close" else "the note is empty")
+def merge(
+    number: Number,
+    into: Annotated[int, typer.Option("--into", metavar="N", help="The open incident that goes on with its alerts.")],
+    by: By,
+    reason: Reason = "",
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Merge an incident into another one: it is closed, its alerts join, what it was about to do is not done."""
+    _operator(number, "merge", Said(by, reason, into), settings(config, set_).settings)
+    say(f"incident {number}: merged into incident {into} by {by.strip()}")
+
+
+def reopen(
+    number: Number,
+    by: By,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is not over; kept in the audit.")],
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Open an incident again; it is yours, and nothing is done by itself until its alert fires anew."""
+    _operator(number, "reopen", Said(by, reason), settings(config, set_).settings)
+    say(f"incident {number}: opened again by {by.strip()}: {reason.strip()}")
+
+
+def _operator(number: int, kind: OperatorKind, said: Said, current: Settings) -> None:
+    meant = Said(_name(said.by), said.text.strip(), said.into)
+    if kind in ("close", "note", "reopen") and not meant.text:
+        raise Stop("the note is empty" if kind == "note" else "--reason must say why")
     try:
-        with_store(current, lambda db: PostgresStore(db, now_ms).operator(number, kind, name, text.strip(), now_ms()))
+        with_store(current, lambda db: PostgresStore(db, now_ms).operator(number, kind, meant, now_ms()))
     except OperatorRefusedError as error:
         raise Stop(str(error), NO) from error
 

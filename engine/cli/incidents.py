@@ -68,6 +68,10 @@ def incident(number: Number, json: Json = False, config: Config = None, set_: Se
     if detail.waits_for:
         until = f", until {clock_time(detail.waits_until_ms)}" if detail.waits_until_ms else ""
         say(f"waits for {detail.waits_for}{until}")
+    if detail.merged_into is not None:
+        say(f"merged into incident {detail.merged_into}")
+    for alert in detail.joined:
+        say(f"joined: {alert.name}, {alert.standing}")
     _say_timeline(detail)
     _say_evidence(detail)
     _say_commands(detail)

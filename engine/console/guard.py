@@ -44,7 +44,7 @@ class Guard:
         host = request.headers.get("Host", "")
         if not self._is_known(host):
             return f"this console does not answer to the name {host!r}; set http.external_url if it should"
-        if request.method == "POST" and not _same_origin(request, host):
+        if request.method not in ("GET", "HEAD") and not _same_origin(request, host):
             return "the request comes from another site"
         return ""
 

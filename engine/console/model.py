@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from engine.console.silences import SilenceStore
+
 
 class Incident(Struct, frozen=True):
     """One incident in a list. `closed_ms` is 0 while it is open."""
@@ -65,7 +67,10 @@ class CommandView(Struct, frozen=True):
 
 
 class Approval(Struct, frozen=True):
-    """A command that waits for a person. `body_sha256` is the hash of its exact bytes, which a decision names."""
+    """A command that waits for `people` to agree; `yes_by` have. A decision names the hash of its exact bytes.
+
+    `state` is waiting, approved or denied.
+    """
 
     command: str
     incident: int
@@ -76,6 +81,15 @@ class Approval(Struct, frozen=True):
     requested_ms: int
     expires_ms: int
     question: str = ""
+    people: int = 1
+    yes_by: list[str] = []
+    state: str = "waiting"
+
+    @property
+    def so_far(self) -> str:
+        """How many of two have agreed, and who; "" where one is enough."""
+        named = f" ({', '.join(self.yes_by)})" if self.yes_by else ""
+        return f"{len(self.yes_by)} of {self.people} have agreed{named}" if self.people > 1 else ""
 
     @property
     def short_hash(self) -> str:
@@ -120,6 +134,15 @@ class UndeliveredView(Struct, frozen=True):
     last_error: str
 
 
+class JoinedAlert(Struct, frozen=True):
+    """An alert that an incident explains or that was merged into it, and how it stands."""
+
+    name: str
+    standing: str
+    labels: dict[str, str]
+    fired_ms: int
+
+
 class UnderWay(Struct, frozen=True):
     """A command that an executor has taken and that has no outcome yet. `lapsed`: its executor may be gone."""
 
@@ -132,7 +155,15 @@ class UnderWay(Struct, frozen=True):
     lapsed: bool
 
 
-OperatorKind = Literal["acknowledge", "close", "note"]
+OperatorKind = Literal["acknowledge", "close", "note", "merge", "reopen"]
+
+
+class Said(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person says about an incident: a closing, note or reopening needs a text, a merging `into` which one."""
+
+    by: str
+    text: str = ""
+    into: int | None = None
 
 
 class IncidentDetail(Struct, frozen=True):
@@ -148,6 +179,8 @@ class IncidentDetail(Struct, frozen=True):
     acknowledged_ms: int | None = None
     waits_for: str = ""
     waits_until_ms: int | None = None
+    joined: list[JoinedAlert] = []
+    merged_into: int | None = None
 
 
 class Pause(Struct, frozen=True):
@@ -186,10 +219,10 @@ class DecisionRefusedError(Exception):
 
 
 class OperatorRefusedError(Exception):
-    """An acknowledgement, closing or note that does not count, in words."""
+    """What a person said about an incident and what does not count, in words."""
 
 
-class Store(Protocol):
+class Store(SilenceStore, Protocol):
     """What the console and the command line ask of the database."""
 
     async def incidents(self, *, open_only: bool, limit: int) -> list[Incident]:
@@ -209,10 +242,10 @@ class Store(Protocol):
         ...
 
     async def decide(self, command: str, decision: Decision, now_ms: int) -> Approval:
-        """Take a decision; the command it was about. Raises `DecisionRefusedError`."""
+        """Take a decision; what it was about, as it stands then. Raises `DecisionRefusedError`."""
         ...
 
-    async def operator(self, number: int, kind: OperatorKind, by: str, text: str, now_ms: int) -> None:
+    async def operator(self, number: int, kind: OperatorKind, said: Said, now_ms: int) -> None:
         """Hand what a person says about an incident to the responder; raises `OperatorRefusedError`."""
         ...
 

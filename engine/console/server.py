@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 import structlog
@@ -21,14 +21,17 @@ from engine.console import guard, pages
 from engine.console.model import (
     AlertNow,
     AlertsNow,
+    Approval,
     Decision,
     DecisionRefusedError,
     Incident,
     OperatorKind,
     OperatorRefusedError,
     Pause,
+    Said,
     Store,
 )
+from engine.console.silences import SilencePages
 
 T = TypeVar("T", bound=msgspec.Struct)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -38,15 +41,14 @@ _LIST_MAX = 500
 _STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _NAME_MAX, _REASON_MAX = 100, 500
 _PATIENCE_S = 10
+_NEEDS_TEXT: dict[OperatorKind, str] = {
+    "close": "say why it is closed",
+    "note": "a note needs a text",
+    "reopen": "say why it is opened again",
+}
+_KINDS = "|".join(get_args(OperatorKind))
 
 log = structlog.get_logger(__name__)
-
-
-class Said(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of an acknowledgement, closing or note; the last two need a text."""
-
-    by: str
-    text: str = ""
 
 
 class ByName(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,15 +91,17 @@ class Console:
         }
         posts: dict[str, Handler] = {
             "/approvals/{command}": self._decide_form,
-            r"/incidents/{id:\d{1,18}}/{kind:acknowledge|close|note}": self._operator_form,
+            rf"/incidents/{{id:\d{{1,18}}}}/{{kind:{_KINDS}}}": self._operator_form,
             "/pause": self._pause_form,
             "/resume": self._pause_form,
             "/api/approvals/{command}": self._api_decide,
-            r"/api/incidents/{id:\d{1,18}}/{kind:acknowledge|close|note}": self._api_operator,
+            rf"/api/incidents/{{id:\d{{1,18}}}}/{{kind:{_KINDS}}}": self._api_operator,
             "/api/pause": self._api_pause,
             "/api/resume": self._api_pause,
         }
+        silences = SilencePages(self._store, self._page, self._guard, self._now_ms)
         return [
+            *(web.route(method, path, self._guarded(handler)) for method, path, handler in silences.routes()),
             *(web.get(path, self._guarded(handler)) for path, handler in gets.items()),
             *(web.post(path, self._guarded(handler)) for path, handler in posts.items()),
         ]
@@ -194,7 +198,10 @@ class Console:
         if not self._guard.holds(request, _field(form, guard.FIELD)):
             return await self._problem(request, 403, "Form out of date", "Open the page again and repeat.", back)
         try:
-            await self._operator(request, _field(form, "by"), _field(form, "text"))
+            into = _field(form, "into")
+            if into and not into.isdecimal():
+                raise ValueError("the incident to merge into is a number")
+            await self._operator(request, Said(_field(form, "by"), _field(form, "text"), int(into) if into else None))
         except ValueError as error:
             return await self._problem(request, 400, "Not done", str(error), back)
         except OperatorRefusedError as error:
@@ -261,17 +268,18 @@ class Console:
     async def _api_decide(self, request: web.Request) -> web.Response:
         decision = await _body(request, Decision)
         try:
-            await self._decide(request.match_info["command"], decision)
+            decided = await self._decide(request.match_info["command"], decision)
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         except DecisionRefusedError as error:
             raise web.HTTPConflict(text=str(error)) from error
-        return _json({"decided": "approved" if decision.approve else "denied", "by": decision.by.strip()})
+        answer = {"decided": decided.state, "by": decision.by.strip()}
+        return _json({**answer, "so_far": decided.so_far} if decided.state == "waiting" else answer)
 
     async def _api_operator(self, request: web.Request) -> web.Response:
         body = await _body(request, Said)
         try:
-            await self._operator(request, body.by, body.text)
+            await self._operator(request, body)
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         except OperatorRefusedError as error:
@@ -288,18 +296,21 @@ class Console:
 
     # what both do
 
-    async def _decide(self, command: str, decision: Decision) -> None:
+    async def _decide(self, command: str, decision: Decision) -> Approval:
         named = msgspec.structs.replace(decision, by=_name(decision.by), reason=decision.reason.strip()[:_REASON_MAX])
-        await self._store.decide(command, named, self._now_ms())
+        decided = await self._store.decide(command, named, self._now_ms())
         log.info("console.decided", command=command, approve=named.approve, by=named.by)
+        return decided
 
-    async def _operator(self, request: web.Request, by: str, text: str) -> None:
+    async def _operator(self, request: web.Request, said: Said) -> None:
         number, kind = int(request.match_info["id"]), msgspec.convert(request.match_info["kind"], OperatorKind)
-        named, said = _name(by), text.strip()[:_REASON_MAX]
-        if kind != "acknowledge" and not said:
-            raise ValueError("say why it is closed" if kind == "close" else "a note needs a text")
-        await self._store.operator(number, kind, named, said, self._now_ms())
-        log.info("console.noted", incident=number, kind=kind, by=named)
+        meant = Said(_name(said.by), said.text.strip()[:_REASON_MAX], said.into if kind == "merge" else None)
+        if kind in _NEEDS_TEXT and not meant.text:
+            raise ValueError(_NEEDS_TEXT[kind])
+        if kind == "merge" and meant.into is None:
+            raise ValueError("say which incident it is merged into")
+        await self._store.operator(number, kind, meant, self._now_ms())
+        log.info("console.noted", incident=number, kind=kind, by=meant.by)
 
     async def _set_pause(self, paused: bool, by: str) -> Pause:
         await self._store.set_pause(paused=paused, by=_name(by), now_ms=self._now_ms())

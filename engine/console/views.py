@@ -8,9 +8,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from engine.console.model import CommandView, Incident, TimelineEntry
+from engine.console.model import CommandView, Incident, JoinedAlert, TimelineEntry
 from engine.console.model import Evidence as EvidenceView
-from engine.response.model import ActionTaken, AlertSeen, Evidence, IncidentState, Waiting
+from engine.response.model import ActionTaken, AlertSeen, Evidence, IncidentState, Waiting, alert_names
 from engine.response.record import IncidentRecord, timeline
 
 # What an open incident is doing, by what it waits for.
@@ -24,6 +24,7 @@ _DOING: dict[Waiting, str] = {
     "settle": "settling",
     "clear": "verifying",
     "people": "escalated",
+    "muted": "muted",
 }
 # The same as a whole sentence's end: what it waits for.
 _WAITS_FOR: dict[Waiting, str] = {
@@ -36,6 +37,7 @@ _WAITS_FOR: dict[Waiting, str] = {
     "settle": "the alert's window and stabilisation to pass",
     "clear": "the alert to clear",
     "people": "people: nothing more is done by itself",
+    "muted": "a silence or maintenance to end",
 }
 _OWN_ACTORS = ("responder", "executor")
 _CELL_MAX = 300
@@ -96,6 +98,13 @@ def command_views(actions: Iterable[ActionTaken]) -> list[CommandView]:
         )
         for taken in actions
     ]
+
+
+def joined_views(state: IncidentState) -> list[JoinedAlert]:
+    """The alerts that joined an incident, the first to fire first."""
+    names = alert_names({**state.alerts, **state.joined})
+    views = [JoinedAlert(names[mark], a.standing, a.labels, a.fired_ms) for mark, a in state.joined.items()]
+    return sorted(views, key=lambda view: (view.fired_ms, view.name))
 
 
 def evidence_view(name: str, question: Mapping[str, Any], item: Evidence) -> EvidenceView:

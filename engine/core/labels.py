@@ -7,6 +7,7 @@ empty string. Loki's stream selectors use the same four operators.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -19,6 +20,8 @@ MatchOp = Literal["=", "!=", "=~", "!~"]
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(dict[str, str])
+_OPERATORS: tuple[MatchOp, ...] = ("=~", "!~", "!=", "=")
+_MATCHER = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|([^\s"{},]*))\s*')
 
 
 def encode(labels: Mapping[str, str]) -> bytes:
@@ -45,6 +48,19 @@ class Matcher(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.name}{self.op}{msgspec.json.encode(self.value).decode()}"
+
+
+def parse_matcher(text: str) -> Matcher:
+    """A matcher as Alertmanager writes it: `job="a"`, `job!="a"`, `job=~"a.*"`, `job!~"a.*"`. Raises `ValueError`."""
+    found = _MATCHER.fullmatch(text)
+    if found is None:
+        raise ValueError(f'not a matcher: {text!r} (write it like severity="critical" or job=~"aureus-.*")')
+    op = next(known for known in _OPERATORS if known == found[2])
+    quoted = found[3]
+    value = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], quoted) if quoted is not None else found[4]
+    if quoted is not None and op in ("=~", "!~"):
+        value = re.sub(r'\\(["\\])', r"\1", quoted)
+    return Matcher(found[1], op, value)
 
 
 class MatcherSet:

@@ -163,8 +163,8 @@ class Command(Struct, frozen=True):
     """One action on one target with its parameters (design: Safety 1). Signed as the exact bytes of its JSON.
 
     `id` is a hash of (incident, step, attempt, action, target, params): the same decision made again after a crash
-    has the same id. `namespace` is the alert's, for the modes. `mark` is "live" or "replay"; a live executor refuses
-    "replay".
+    has the same id. `namespace`, `labels` (the alert's) and `priority` (the incident's) are there for the modes, which
+    the executor decides again. `mark` is "live" or "replay"; a live executor refuses "replay".
     """
 
     id: str
@@ -180,6 +180,8 @@ class Command(Struct, frozen=True):
     expires_ms: int
     namespace: str = ""
     mark: Literal["live", "replay"] = "live"
+    labels: dict[str, str] = {}
+    priority: str = ""
 
 
 class SignedCommand(Struct, frozen=True):

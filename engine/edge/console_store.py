@@ -17,6 +17,7 @@ from engine.console.model import (
     OperatorKind,
     OperatorRefusedError,
     Pause,
+    Said,
     UndeliveredView,
     UnderWay,
 )
@@ -25,14 +26,16 @@ from engine.console.views import (
     command_views,
     evidence_view,
     incident_view,
+    joined_views,
     timeline_views,
     waits_for,
 )
 from engine.core.messages import decode_command
-from engine.edge import approvals, audit, claims, control, deliveries, incidents
+from engine.edge import approvals, audit, claims, control, deliveries, incidents, silences
 from engine.edge.database import Database
-from engine.response.model import Operated
+from engine.response.model import IncidentState
 from engine.response.report import render
+from engine.response.silences import Silence
 
 _REFUSALS: dict[approvals.DecideReason, str] = {
     "unknown": "no such command waits for approval",
@@ -40,6 +43,7 @@ _REFUSALS: dict[approvals.DecideReason, str] = {
     "expired": "the approval has expired; nothing will be done",
     "already_decided": "it was decided already",
     "changed_command": "the command is not the one that was shown; look at it again",
+    "same_person": "you have agreed already; a second person must agree too",
 }
 
 _LINES = (
@@ -91,6 +95,8 @@ class PostgresStore:
             acknowledged_ms=state.acknowledged_ms,
             waits_for=waits,
             waits_until_ms=until_ms,
+            joined=joined_views(state),
+            merged_into=state.merged_into,
         )
 
     async def report(self, number: int) -> str | None:
@@ -111,7 +117,7 @@ class PostgresStore:
             return (await _with_questions(conn, [found]))[0] if found is not None else None
 
     async def decide(self, command: str, decision: Decision, now_ms: int) -> Approval:
-        """Take a decision; the command it was about. Raises `DecisionRefusedError`."""
+        """Take a decision; what it was about, as it stands then. Raises `DecisionRefusedError`."""
         verdict: approvals.Decision = "approved" if decision.approve else "denied"
 
         async def work(conn: asyncpg.Connection) -> approvals.Decided:
@@ -135,17 +141,27 @@ class PostgresStore:
             raise DecisionRefusedError(_REFUSALS[decided.reason])
         return _approval(decided.approval)
 
-    async def operator(self, number: int, kind: OperatorKind, by: str, text: str, now_ms: int) -> None:
+    async def operator(self, number: int, kind: OperatorKind, said: Said, now_ms: int) -> None:
         """Hand what a person says about an incident to the responder; raises `OperatorRefusedError`."""
 
-        async def work(conn: asyncpg.Connection) -> str | None:
-            return await incidents.operate(conn, number, Operated(kind, by, text), now_ms)
+        async def work(conn: asyncpg.Connection) -> str:
+            refusal = await _refusal(conn, number, kind, said)
+            if not refusal:
+                await conn.execute(
+                    "insert into operator_events (incident, kind, by_name, text, at_ms, into_incident) "
+                    "values ($1, $2, $3, $4, $5, $6)",
+                    number,
+                    kind,
+                    said.by,
+                    said.text,
+                    now_ms,
+                    said.into,
+                )
+            return refusal
 
-        status = await self._database.run(work)
-        if status is None:
-            raise OperatorRefusedError(f"there is no incident {number}; `sentinel incidents` lists them")
-        if status != "open":
-            raise OperatorRefusedError(f"incident {number} is {status} already")
+        refusal = await self._database.run(work)
+        if refusal:
+            raise OperatorRefusedError(refusal)
 
     async def undelivered(self) -> list[UndeliveredView]:
         """The receivers that cannot be told of something, for now or at all."""
@@ -186,6 +202,60 @@ class PostgresStore:
 
         await self._database.run(work)
 
+    async def silences(self, limit: int) -> list[Silence]:
+        """Silences, also those that are over, the last to end first."""
+        async with self._database.connection() as conn:
+            return await silences.newest(conn, limit)
+
+    async def silence(self, silence_id: str) -> Silence | None:
+        """One silence."""
+        async with self._database.connection() as conn:
+            return await silences.find(conn, silence_id)
+
+    async def add_silence(self, silence: Silence, now_ms: int) -> Silence:
+        """Keep a new silence, which gets its id; raises `ValueError` when it cannot be one."""
+        named = msgspec.structs.replace(silence, id=silences.new_id())
+
+        async def work(conn: asyncpg.Connection) -> Silence:
+            return await silences.add(conn, named, now_ms)
+
+        return await self._database.run(work)
+
+    async def expire_silence(self, silence_id: str, by: str, now_ms: int) -> Silence | None:
+        """End a silence now; None when none of this id holds or will."""
+
+        async def work(conn: asyncpg.Connection) -> Silence | None:
+            return await silences.expire(conn, silence_id, by, now_ms)
+
+        return await self._database.run(work)
+
+
+async def _refusal(conn: asyncpg.Connection, number: int, kind: OperatorKind, said: Said) -> str:
+    """Why what a person says about an incident does not count, "" if it does."""
+    state = await incidents.load(conn, number)
+    if state is None:
+        return f"there is no incident {number}; `sentinel incidents` lists them"
+    if kind == "reopen":
+        return await _not_reopened(conn, state)
+    if state.status != "open":
+        return f"incident {number} is {state.status} already"
+    if kind == "merge":
+        into = await incidents.load(conn, said.into or 0)
+        if into is None or into.id == number or into.status != "open":
+            return f"incident {number} can be merged into another one that is open; {said.into} is none"
+    return ""
+
+
+async def _not_reopened(conn: asyncpg.Connection, state: IncidentState) -> str:
+    if state.status == "open":
+        return f"incident {state.id} is open"
+    if state.merged_into is not None:
+        return f"incident {state.id} was merged into incident {state.merged_into}; open that one"
+    other = await incidents.latest(conn, await incidents.group_of(conn, state.id))
+    if other is not None and other.status == "open":
+        return f"incident {other.id} of the same group is open; add a note there"
+    return ""
+
 
 def _line(row: asyncpg.Record) -> IncidentLine:
     return msgspec.convert(dict(row), IncidentLine)
@@ -217,4 +287,7 @@ def _approval(found: approvals.Approval, question: str = "") -> Approval:
         requested_ms=found.requested_ms,
         expires_ms=found.expires_ms,
         question=question,
+        people=found.people,
+        yes_by=found.yes_by,
+        state=found.state,
     )

@@ -1,4 +1,4 @@
-"""The global pause switch: while it is on, no executor starts a command."""
+"""What holds everywhere at once: the pause switch (while it is on, no executor starts a command), and the time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ class Pause(Struct, frozen=True):
     paused: bool
     by: str
     since_ms: int
+
+
+async def clock_ms(conn: asyncpg.Connection) -> int:
+    """The database's clock: milliseconds since 1970, UTC."""
+    return int(await conn.fetchval("select floor(extract(epoch from clock_timestamp()) * 1000)::bigint"))
 
 
 async def pause_state(conn: asyncpg.Connection, *, lock: bool = False) -> Pause:

@@ -29,7 +29,6 @@ import structlog
 from msgspec import Struct
 
 from engine.actions import Action, Check, Environment, Plan, RefusedError, Result
-from engine.actions._kubernetes import ObjectRef
 from engine.core.messages import (
     Command,
     Outcome,
@@ -43,6 +42,7 @@ from engine.edge.claims import Claim
 from engine.edge.clock import Clock
 from engine.edge.database import Database
 from engine.edge.lease import Lease, LeaseLostError
+from engine.response.guardrails import target_namespaces
 from engine.response.signing import PublicKeys, SignatureRefusedError, body_sha256, verify
 
 Mode = Literal["observe", "approve", "auto"]
@@ -50,12 +50,21 @@ log = structlog.get_logger(__name__)
 _POLL_S = 0.25
 
 
+def _one(command: Command) -> int:
+    return 1
+
+
 class ExecutorSettings(Struct, frozen=True):
-    """What an executor may do. `mode(command, whether its action is destructive)` says how far to go alone."""
+    """What an executor may do.
+
+    `mode(command, whether its action is destructive)` says how far to go alone, `people(command)` how many must agree
+    where one must.
+    """
 
     name: str
     allow_actions: frozenset[str]
     mode: Callable[[Command, bool], Mode]
+    people: Callable[[Command], int] = _one
     namespaces: frozenset[str] = frozenset()
     lease_ms: int = 60_000
 
@@ -182,7 +191,7 @@ class Executor:
             return "wrong_target_kind", f"{command.action} acts on {action.target_kind}, not {command.target.kind}"
         if not self._env.allows(command.target):
             return "target_not_allowed", f"{command.target.key()} is not on the executor's allow-list"
-        for namespace in _namespaces(command):
+        for namespace in target_namespaces(command):
             if namespace not in self._settings.namespaces:
                 return "namespace_not_allowed", f"{namespace!r} is not in executor.namespaces"
         try:
@@ -200,7 +209,7 @@ class Executor:
         mode = self._settings.mode(command, self._actions[command.action].destructive)
         if mode == "observe":
             return "observe_mode", "the mode of this command is observe"
-        state = await approvals.approved_for(conn, signed, command.id, now_ms)
+        state = await approvals.approved_for(conn, signed, command.id, now_ms, self._settings.people(command))
         # Who was asked must have agreed, also where the mode alone would not have asked.
         enough = ("approved",) if mode == "approve" else ("approved", "approval_missing")
         return None if state in enough else (state, f"mode {mode}, and the approval is: {state}")
@@ -364,13 +373,6 @@ class Executor:
 
     def _words(self, error: Exception) -> str:
         return self._env.redact(f"{type(error).__name__}: {error}")
-
-
-def _namespaces(command: Command) -> list[object]:
-    """The Kubernetes namespaces that a command names: in its target, in its parameters."""
-    ref = ObjectRef.parse(command.target.name) if command.target.kind == "kubernetes" else None
-    named = [command.params["namespace"]] if command.params.get("namespace") is not None else []
-    return [*named, *([ref.namespace] if ref else [])]
 
 
 def _look_at_known(known: Claim, command: Command) -> _Admission:

@@ -8,12 +8,13 @@ import msgspec
 from engine.core.messages import Command, Outcome, SignedCommand, encode
 from engine.edge import approvals, audit, claims
 from engine.response.commands import describe
-from engine.response.guardrails import Past
+from engine.response.guardrails import DAY_MS, Past, repair_of
 from engine.response.model import (
     Decision,
     Evidence,
     IncidentState,
     Investigate,
+    Merged,
     Note,
     Notice,
     Operated,
@@ -24,7 +25,6 @@ from engine.response.model import (
 from engine.response.record import CommandRow, EvidenceRow, IncidentRecord
 from engine.response.words import cleaned
 
-HISTORY_MS = 24 * 3_600_000
 _RESPONDERS = 0x5E47_1E57  # any constant of ours: turns of all responders happen one after the other
 _decode_state = msgspec.json.Decoder(IncidentState).decode
 
@@ -63,10 +63,49 @@ async def load(conn: asyncpg.Connection, incident: int, *, lock: bool = False) -
 
 
 async def latest(conn: asyncpg.Connection, group_key: str) -> IncidentState | None:
-    """The last incident of a group, locked."""
-    query = "select state::text from incidents where group_key = $1 order by id desc limit 1 for update"
+    """The open incident of a group, else its last one, locked."""
+    query = (
+        "select state::text from incidents where group_key = $1 order by (status = 'open') desc, id desc limit 1 "
+        "for update"
+    )
     text = await conn.fetchval(query, group_key)
     return _decode_state(text) if text is not None else None
+
+
+async def group_of(conn: asyncpg.Connection, incident: int) -> str:
+    """The group of an incident that is kept already."""
+    return str(await conn.fetchval("select group_key from incidents where id = $1", incident))
+
+
+async def open_hosts(conn: asyncpg.Connection, fingerprint: str, runbooks: list[str]) -> list[IncidentState]:
+    """Open incidents that an alert has joined, or of runbooks that may explain it; locked, the oldest first."""
+    rows = await conn.fetch(
+        "select state::text from incidents where status = 'open' and ($1 = any(joined) or runbook = any($2)) "
+        "order by id for update",
+        fingerprint,
+        runbooks,
+    )
+    return [_decode_state(row["state"]) for row in rows]
+
+
+async def open_others(conn: asyncpg.Connection, incident: int) -> list[IncidentState]:
+    """The other open incidents, locked, the oldest first."""
+    query = "select state::text from incidents where status = 'open' and id <> $1 order by id for update"
+    return [_decode_state(row["state"]) for row in await conn.fetch(query, incident)]
+
+
+async def of_service(conn: asyncpg.Connection, state: IncidentState, since_ms: int) -> list[IncidentState]:
+    """Incidents that may be about the same service (label `service`, else `job`), open or ended since then."""
+    labels = state.alert.labels
+    rows = await conn.fetch(
+        "select state::text from incidents, lateral (select state->'alerts'->(state->>'trigger')->'labels' as l) t "
+        "where id <> $1 and (status = 'open' or resolved_ms >= $2) and coalesce(l->>'service', l->>'job') = $3 "
+        "order by id desc limit 50",
+        state.id,
+        since_ms,
+        labels.get("service") or labels.get("job", ""),
+    )
+    return [_decode_state(row["state"]) for row in rows]
 
 
 async def store(conn: asyncpg.Connection, group_key: str, decision: Decision, now_ms: int) -> None:
@@ -76,11 +115,12 @@ async def store(conn: asyncpg.Connection, group_key: str, decision: Decision, no
     titles = [e.text for e in decision.effects if isinstance(e, Note) and e.kind == "incident.opened"]
     await conn.execute(
         "insert into incidents (id, runbook, group_key, status, priority, severity, title, opened_ms, updated_ms, "
-        "resolved_ms, waits, asked, wake_ms, state) "
-        "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::text::json) "
+        "resolved_ms, waits, asked, wake_ms, joined, state) "
+        "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::json) "
         "on conflict (id) do update set status = excluded.status, priority = excluded.priority, "
         "severity = excluded.severity, updated_ms = excluded.updated_ms, resolved_ms = excluded.resolved_ms, "
-        "waits = excluded.waits, asked = excluded.asked, wake_ms = excluded.wake_ms, state = excluded.state",
+        "waits = excluded.waits, asked = excluded.asked, wake_ms = excluded.wake_ms, joined = excluded.joined, "
+        "state = excluded.state",
         state.id,
         state.runbook,
         group_key,
@@ -94,6 +134,7 @@ async def store(conn: asyncpg.Connection, group_key: str, decision: Decision, no
         state.awaiting.kind,
         asked.command.id if isinstance(asked, Send | RequestApproval) else None,
         state.wake_ms,
+        [mark for mark, alert in state.joined.items() if alert.standing != "handed_over"],
         msgspec.json.encode(state).decode(),
     )
 
@@ -102,7 +143,9 @@ async def write_question(conn: asyncpg.Connection, effect: RequestApproval | Wit
     """Ask a person about a command, or take the question back."""
     if isinstance(effect, RequestApproval):
         body = encode(effect.command).decode()
-        await approvals.request(conn, body, now_ms=now_ms, expires_ms=effect.expires_ms, by="responder")
+        await approvals.request(
+            conn, body, now_ms=now_ms, expires_ms=effect.expires_ms, by="responder", people=effect.people
+        )
         return
     found = await approvals.find(conn, effect.command, lock=True)
     if found is None:
@@ -111,8 +154,8 @@ async def write_question(conn: asyncpg.Connection, effect: RequestApproval | Wit
         await approvals.decide(conn, effect.command, "denied", by=f"responder ({effect.reason})", now_ms=now_ms)
     elif found.state == "approved":
         # Whoever agreed has to hear that it came to nothing.
-        text = f"{describe(found.decoded())}: approved by {found.decided_by}, and not sent: {effect.reason}"
-        data: dict[str, object] = {"by": found.decided_by, "reason": effect.reason}
+        text = f"{describe(found.decoded())}: approved by {found.deciders}, and not sent: {effect.reason}"
+        data: dict[str, object] = {"by": found.deciders, "reason": effect.reason}
         await write_note(conn, found.incident, Note("command.not_sent", text, now_ms, data, effect.command), now_ms)
 
 
@@ -120,7 +163,7 @@ async def write_command(conn: asyncpg.Connection, command: Command, attempt: int
     """Put a command into the outbox, once."""
     await conn.execute(
         "insert into commands (command, incident, attempt, runbook, step, action, target, issued_ms, expires_ms, "
-        "signed) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
+        "signed, repair) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict do nothing",
         command.id,
         command.incident,
         attempt,
@@ -131,6 +174,7 @@ async def write_command(conn: asyncpg.Connection, command: Command, attempt: int
         command.issued_ms,
         command.expires_ms,
         encode(signed).decode(),
+        repair_of(command),
     )
 
 
@@ -158,12 +202,19 @@ async def write_outcome(conn: asyncpg.Connection, outcome: Outcome) -> None:
     )
 
 
-async def undone_operations(conn: asyncpg.Connection) -> list[tuple[int, int, Operated]]:
+async def undone_operations(conn: asyncpg.Connection) -> list[tuple[int, int, Operated | Merged]]:
     """What people asked for and what is not applied yet, oldest first: (number, incident, event)."""
     rows = await conn.fetch(
-        "select seq, incident, kind, by_name, text from operator_events where done_ms is null order by seq limit 100"
+        "select seq, incident, kind, by_name, text, into_incident from operator_events where done_ms is null "
+        "order by seq limit 100"
     )
-    return [(row["seq"], row["incident"], Operated(row["kind"], row["by_name"], row["text"])) for row in rows]
+    return [(row["seq"], row["incident"], _operation(row)) for row in rows]
+
+
+def _operation(row: asyncpg.Record) -> Operated | Merged:
+    if row["kind"] == "merge":
+        return Merged(row["into_incident"], row["by_name"])
+    return Operated(row["kind"], row["by_name"], row["text"])
 
 
 async def mark_operated(conn: asyncpg.Connection, seq: int, now_ms: int) -> bool:
@@ -228,9 +279,9 @@ async def write_note(conn: asyncpg.Connection, incident: int, note: Note, now_ms
 async def history(conn: asyncpg.Connection, now_ms: int) -> tuple[Past, ...]:
     """The commands of the last day."""
     rows = await conn.fetch(
-        "select command, incident, attempt, runbook, step, action, target, issued_ms, status, finished_ms "
+        "select command, incident, attempt, runbook, step, action, target, issued_ms, status, finished_ms, repair "
         "from commands where issued_ms > $1 order by seq desc limit 5000",
-        now_ms - HISTORY_MS,
+        now_ms - DAY_MS,
     )
     return tuple(Past(**dict(row)) for row in rows)
 

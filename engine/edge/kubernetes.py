@@ -23,7 +23,7 @@ class KubernetesConfigError(ValueError):
 
 
 @asynccontextmanager
-async def open_kubernetes(kubeconfig: Path | None, context: str, timeout_s: float) -> AsyncIterator[KubernetesApi]:
+async def open_kubernetes(kubeconfig: Path | None, context: str, timeout_s: float) -> AsyncIterator[KubernetesClient]:
     """A client for the cluster of a kubeconfig file, without one for the cluster that this process runs in.
 
     `context` "" is the file's current one. Raises `KubernetesConfigError`.
@@ -32,7 +32,7 @@ async def open_kubernetes(kubeconfig: Path | None, context: str, timeout_s: floa
         from kubernetes.aio import client, config  # optional, and a second to import: only where it is needed
     except ImportError as error:
         raise KubernetesConfigError(
-            "executor.namespaces needs Kubernetes' client: install aureus-sentinel[kubernetes]"
+            "namespaces need Kubernetes' client: install aureus-sentinel[kubernetes]"
         ) from error
     settings = client.Configuration()
     settings.retries = False  # a request is sent once; whoever sends it decides about another attempt
@@ -44,8 +44,8 @@ async def open_kubernetes(kubeconfig: Path | None, context: str, timeout_s: floa
     except Exception as error:  # the library raises whatever a broken file leads it to
         raise KubernetesConfigError(
             f"no way to the cluster: {type(error).__name__} {error}; "
-            "inside a cluster the executor needs a service account, "
-            "outside set executor.kubernetes.kubeconfig"
+            "inside a cluster the pod needs a service account, "
+            "outside set kubernetes.kubeconfig beside the namespaces"
         ) from error
     async with client.ApiClient(settings) as api:
         yield KubernetesClient(api, timeout_s)
@@ -60,23 +60,32 @@ class KubernetesClient:
 
     async def send(self, request: Request) -> Object:
         """The object in the answer. Raises what `refusal` makes of others, `NoAnswerError` without any."""
-        query = [("dryRun", "All")] if request.dry_run else []
+        return _object(request, *await self._answer(request, "application/json"))
+
+    async def text(self, request: Request) -> str:
+        """The answer as text, such as a log. Raises as `send` does."""
+        status, body = await self._answer(request, "*/*")
+        if status >= 400:
+            _object(request, status, body)
+        return body.decode("utf-8", errors="replace")
+
+    async def _answer(self, request: Request, accept: str) -> tuple[int, bytes]:
+        query = [*request.query, *([("dryRun", "All")] if request.dry_run else [])]
         if request.verb in ("create", "update"):
             query.append(("fieldManager", FIELD_MANAGER))
         prepared = await self._api.param_serialize(
             _METHODS[request.verb],
             request.resource.path(request.namespace, request.name),
             query_params=query,
-            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            header_params={"Accept": accept, "Content-Type": "application/json"},
             body=request.body,
             auth_settings=["BearerToken"],
         )
         try:
             answer = await self._api.call_api(*prepared, _request_timeout=self._timeout_s)
-            body = await answer.read()
+            return answer.status, await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise NoAnswerError(f"the cluster gave no answer: {str(error) or type(error).__name__}") from error
-        return _object(request, answer.status, body)
 
 
 async def lacking(api: KubernetesApi, permissions: Iterable[Permission], namespace: str) -> list[str]:

@@ -38,11 +38,11 @@ _UPDATES: frozenset[NoticeKind] = frozenset({"decided", "acknowledged", "resolve
 def recipients(
     notice: NoticeRow, followers: Iterable[str], told: Collection[str], kinds: Mapping[str, Collection[NoticeKind]]
 ) -> list[str]:
-    """Whom a notice goes to: those it names, those who follow every incident, and for an update those told before.
+    """Whom a notice goes to: those it names and those who follow every incident, or for an update those told before.
 
     `kinds` are what each known receiver has a use for. A name that is not known stays in, so that it is seen to fail.
     """
-    named = [*notice.told, *followers, *(told if notice.kind in _UPDATES else ())]
+    named = [*notice.told, *(told if notice.kind in _UPDATES else followers)]
     return [name for name in dict.fromkeys(named) if name not in kinds or notice.kind in kinds[name]]
 
 

@@ -11,40 +11,27 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
 
 import asyncpg
 import msgspec
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from engine.core import labels as labelsets
-from engine.core.messages import Outcome, SignedCommand, Transition, encode
-from engine.edge import approvals, control, incidents
+from engine.core.messages import Outcome, SignedCommand, Transition
+from engine.edge import accounts, incidents, silences
 from engine.edge.database import Database
+from engine.edge.incident_turns import IncidentTurns, ResponderConfig
 from engine.edge.investigate import Investigator
-from engine.response.guardrails import Policy
-from engine.response.incident import open_incident, respond
 from engine.response.model import (
-    Alerted,
-    Context,
-    Decided,
     Decision,
     Event,
     Gathered,
-    IncidentState,
     Investigate,
-    Note,
-    Notice,
+    Merged,
     Operated,
-    Reported,
-    RequestApproval,
     Send,
     TimerDue,
-    WithdrawApproval,
 )
-from engine.response.signing import sign_body
-from engine.response.steps import Actions, Runbook, group_key, route
+from engine.response.steps import Runbook
 from engine.response.words import cleaned
 
 log = structlog.get_logger(__name__)
@@ -52,18 +39,8 @@ log = structlog.get_logger(__name__)
 SendCommand = Callable[[str, SignedCommand], Awaitable[None]]
 
 _ASK_AGAIN_MS = 15_000
+_DAY_MS = 86_400_000
 _decode_signed = msgspec.json.Decoder(SignedCommand).decode
-
-
-@dataclass(frozen=True)
-class ResponderConfig:
-    """What the responder decides with. `clock` gives the wall clock in ms."""
-
-    runbooks: Sequence[Runbook]
-    actions: Actions
-    policy: Policy
-    key: Ed25519PrivateKey
-    clock: Callable[[], int]
 
 
 class Responder:
@@ -72,20 +49,22 @@ class Responder:
     def __init__(
         self, config: ResponderConfig, database: Database, investigator: Investigator, send: SendCommand
     ) -> None:
-        self._config = config
+        self._clock = config.clock
+        self._policy, self._account_to = config.policy, config.account_to
+        self._accounted_day = -1
         self._database = database
         self._investigator = investigator
         self._send = send
-        self._runbooks = {runbook.name: runbook for runbook in config.runbooks}
         self._asking: dict[tuple[int, int, str], asyncio.Task[None]] = {}
         self._flushing = asyncio.Lock()
         self._is_fresh = True
+        self._silences_seen = -1
         self.counts: Counter[str] = Counter()
+        self._turns = IncidentTurns(config, self.counts)
 
     def reload(self, runbooks: Sequence[Runbook]) -> None:
         """Go on with other runbooks; an incident that is open follows its runbook's new text from its next step on."""
-        self._config = replace(self._config, runbooks=runbooks)
-        self._runbooks = {runbook.name: runbook for runbook in runbooks}
+        self._turns.reload(runbooks)
 
     async def __aenter__(self) -> Responder:
         return self
@@ -104,30 +83,17 @@ class Responder:
         if transition.state not in ("firing", "resolved"):
             self.counts["transition_ignored"] += 1
             return
-        runbook = route(list(self._config.runbooks), transition.labels)
-        if runbook is None:
-            self.counts["no_runbook"] += 1
-            log.info("responder.no_runbook", alertname=transition.alertname, labels=transition.labels)
-            return
 
-        async def work(conn: asyncpg.Connection) -> Decision | None:
-            return await self._alert_turn(conn, transition, runbook)
+        async def work(conn: asyncpg.Connection) -> list[Decision]:
+            return await self._turns.alert(conn, transition)
 
         await self._after(await self._database.run(work))
 
     async def on_outcome(self, outcome: Outcome) -> None:
         """A command may have an outcome. The message only rings: what is believed stands in the database."""
 
-        async def work(conn: asyncpg.Connection) -> Decision | None:
-            await incidents.serialise(conn)
-            found = await incidents.outcome_of(conn, outcome.command)
-            if found is None:
-                self.counts["outcome_ignored"] += 1
-                log.warning("responder.outcome_ignored", command=outcome.command, incident=outcome.incident)
-                return None
-            incident, written = found
-            await incidents.write_outcome(conn, written)
-            return await self._turn(conn, incident, Reported(written), f"outcome:{written.command}")
+        async def work(conn: asyncpg.Connection) -> list[Decision]:
+            return await self._turns.outcome(conn, outcome)
 
         await self._after(await self._database.run(work))
 
@@ -136,14 +102,22 @@ class Responder:
         await self._operate()
         async with self._database.connection() as conn:
             decided = await conn.fetch(
-                "select a.command, a.incident, a.state, a.decided_by from approvals a join incidents i "
+                "select a.command, a.incident from approvals a join incidents i "
                 "on i.id = a.incident and i.asked = a.command and i.waits = 'approval' and i.status = 'open' "
                 "where a.state <> 'waiting'"
             )
-            due = await conn.fetch("select id, waits from incidents where status = 'open' and wake_ms <= $1", now_ms)
+            answers = [await self._turns.decided(conn, row["command"]) for row in decided]
+            # Those that are held may go on as soon as a silence changes.
+            known, self._silences_seen = self._silences_seen, await silences.version(conn)
+            due = await conn.fetch(
+                "select id, waits from incidents where status = 'open' and (wake_ms <= $1 or (waits = 'muted' and $2))",
+                now_ms,
+                known != self._silences_seen,
+            )
         events: list[tuple[int, Event, str | None]] = [
-            (row["incident"], Decided(row["command"], row["state"] == "approved", row["decided_by"]), row["command"])
-            for row in decided
+            (row["incident"], answer, row["command"])
+            for row, answer in zip(decided, answers, strict=True)
+            if answer is not None
         ]
         # A question that is being asked has its own time limit, and after a start it is asked again first.
         asking = {incident for incident, _, _ in self._asking}
@@ -157,6 +131,14 @@ class Responder:
             await self._try(incident, self._on(incident, event, mark))
         await self._ask_again(now_ms)
         await self.flush_outbox()
+        await self._account(now_ms)
+
+    async def _account(self, now_ms: int) -> None:
+        """Once a day: write what the day before came to."""
+        day = now_ms // _DAY_MS
+        if day != self._accounted_day:
+            await accounts.write_once(self._database, now_ms, self._policy, self._account_to)
+            self._accounted_day = day
 
     async def _operate(self) -> None:
         """Apply what people acknowledged, closed and noted, in their order and each once."""
@@ -167,12 +149,9 @@ class Responder:
             if incident not in failed and not await self._try(incident, self._apply(seq, incident, event)):
                 failed.add(incident)
 
-    async def _apply(self, seq: int, incident: int, event: Operated) -> None:
-        async def work(conn: asyncpg.Connection) -> Decision | None:
-            await incidents.serialise(conn)
-            if not await incidents.mark_operated(conn, seq, self._config.clock()):
-                return None
-            return await self._turn(conn, incident, event, None)
+    async def _apply(self, seq: int, incident: int, event: Operated | Merged) -> None:
+        async def work(conn: asyncpg.Connection) -> list[Decision]:
+            return await self._turns.person(conn, seq, incident, event)
 
         await self._after(await self._database.run(work))
 
@@ -187,114 +166,20 @@ class Responder:
         return True
 
     async def _on(self, incident: int, event: Event, mark: str | None) -> None:
-        async def work(conn: asyncpg.Connection) -> Decision | None:
-            return await self._turn(conn, incident, event, mark)
+        async def work(conn: asyncpg.Connection) -> list[Decision]:
+            return await self._turns.event(conn, incident, event, mark)
 
         await self._after(await self._database.run(work))
 
-    # one turn
-
-    async def _alert_turn(self, conn: asyncpg.Connection, transition: Transition, runbook: Runbook) -> Decision | None:
-        await incidents.serialise(conn)
-        if await incidents.was_seen(conn, f"alert:{transition.id}"):
-            self.counts["duplicate"] += 1
-            return None
-        key = _group_key(runbook, transition)
-        state = await incidents.latest(conn, key)
-        context = await self._context(conn, runbook)
-        if state is None or not self._takes(state, transition, context):
-            if transition.state != "firing":
-                self.counts["resolved_without_incident"] += 1
-                return None
-            number = await incidents.next_id(conn)
-            decision = open_incident(number, transition, context)
-        else:
-            decision = respond(state, Alerted(transition), context)
-        await self._write(conn, key, decision, context.now_ms)
-        await incidents.is_new(conn, f"alert:{transition.id}", decision.state.id, context.now_ms)
-        return decision
-
-    def _takes(self, state: IncidentState, transition: Transition, context: Context) -> bool:
-        """Whether the last incident of a group is the one that a transition belongs to."""
-        if state.status == "open" or transition.state != "firing":
-            return True
-        reopen_ms = context.runbook.limits.reopen_ms if context.runbook else 0
-        ended_ms = state.resolved_ms or 0
-        return state.status == "resolved" and context.now_ms - ended_ms <= reopen_ms
-
-    async def _turn(self, conn: asyncpg.Connection, incident: int, event: Event, mark: str | None) -> Decision | None:
-        await incidents.serialise(conn)
-        state = await incidents.load(conn, incident, lock=True)
-        if state is None:
-            self.counts["unknown_incident"] += 1
-            return None
-        runbook = self._runbooks.get(state.runbook)
-        context = await self._context(conn, runbook)
-        if mark is not None and not await incidents.is_new(conn, mark, incident, context.now_ms):
-            self.counts["duplicate"] += 1
-            return None
-        asked = state.awaiting.asked
-        if isinstance(event, TimerDue) and isinstance(asked, RequestApproval):
-            event = await self._decided_meanwhile(conn, asked) or event
-        decision = respond(state, event, context)
-        if decision.state == state and not decision.effects:
-            return decision
-        if isinstance(event, Gathered) and isinstance(asked, Investigate):
-            await incidents.write_evidence(conn, asked, event.evidence)
-        key = str(await conn.fetchval("select group_key from incidents where id = $1", incident))
-        await self._write(conn, key, decision, context.now_ms)
-        return decision
-
-    async def _decided_meanwhile(self, conn: asyncpg.Connection, asked: RequestApproval) -> Decided | None:
-        """A decision that came just before the time was over is one."""
-        found = await approvals.find(conn, asked.command.id)
-        if found is None or found.state == "waiting":
-            return None
-        return Decided(found.command, found.state == "approved", found.decided_by or "")
-
-    async def _context(self, conn: asyncpg.Connection, runbook: Runbook | None) -> Context:
-        now_ms = self._config.clock()
-        return Context(
-            now_ms=now_ms,
-            runbook=runbook,
-            actions=self._config.actions,
-            policy=self._config.policy,
-            history=await incidents.history(conn, now_ms),
-            paused=await control.is_paused(conn),
-        )
-
-    async def _write(self, conn: asyncpg.Connection, key: str, decision: Decision, now_ms: int) -> None:
-        state = decision.state
-        await incidents.store(conn, key, decision, now_ms)
-        for effect in decision.effects:
-            if isinstance(effect, Send):
-                await self._to_outbox(conn, state, effect)
-            elif isinstance(effect, Notice):
-                await incidents.write_notice(conn, effect, now_ms)
-        # What writes to the audit comes last: its head stays locked until the commit.
-        for effect in decision.effects:
-            if isinstance(effect, Note):
-                await incidents.write_note(conn, state.id, effect, now_ms)
-            elif isinstance(effect, RequestApproval | WithdrawApproval):
-                await incidents.write_question(conn, effect, now_ms)
-
-    async def _to_outbox(self, conn: asyncpg.Connection, state: IncidentState, effect: Send) -> None:
-        approved = await approvals.find(conn, effect.command.id)
-        # What a person approved is sent as the very text they approved.
-        body = approved.body if approved is not None else encode(effect.command).decode()
-        signed = msgspec.structs.replace(sign_body(body, self._config.key), received_ms=state.alert.received_ms)
-        await incidents.write_command(conn, effect.command, state.attempt, signed)
-
     # after the commit
 
-    async def _after(self, decision: Decision | None) -> None:
-        if decision is None:
-            return
-        for effect in decision.effects:
+    async def _after(self, decisions: list[Decision]) -> None:
+        effects = [effect for decision in decisions for effect in decision.effects]
+        for effect in effects:
             self.counts[type(effect).__name__] += 1
             if isinstance(effect, Investigate):
                 self._ask(effect)
-        if any(isinstance(effect, Send) for effect in decision.effects):
+        if any(isinstance(effect, Send) for effect in effects):
             await self.flush_outbox()
 
     def _ask(self, asked: Investigate) -> None:
@@ -307,7 +192,7 @@ class Responder:
 
     async def _investigate(self, asked: Investigate) -> None:
         try:
-            evidence = await self._investigator.find(asked, self._config.clock())
+            evidence = await self._investigator.find(asked, self._clock())
             event = Gathered(asked.attempt, asked.step, evidence)
             await self._on(asked.incident, event, f"gathered:{asked.incident}:{asked.attempt}:{asked.step}")
         except Exception:  # a task has nobody to raise to; the tick asks again
@@ -346,12 +231,7 @@ class Responder:
                 except Exception as error:  # whatever the broker's client raises: the next tick tries again
                     log.warning("responder.send_failed", command=row["command"], reason=str(error))
                     break
-                now_ms = self._config.clock()
+                now_ms = self._clock()
                 await conn.execute("update commands set sent_ms = $2 where command = $1", row["command"], now_ms)
                 sent += 1
         return sent
-
-
-def _group_key(runbook: Runbook, transition: Transition) -> str:
-    group = group_key(runbook, transition.labels)
-    return f"{runbook.name} {labelsets.encode(group).decode()}"

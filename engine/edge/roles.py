@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import asyncpg
@@ -17,21 +17,25 @@ from msgspec import structs
 from connectors import discover
 from engine.actions import Environment, HttpHost, RefusedError, load_actions
 from engine.actions._kubernetes import KubernetesApi, NoAnswerError
-from engine.actions._needs import in_namespace, needs_of
+from engine.actions._needs import Need, in_namespace, needs_of
+from engine.actions._reads import reads_of
 from engine.console.server import Console
 from engine.core.messages import Command, SignedCommand, decode_outcome, decode_transition, encode
 from engine.core.sources import SourceTiming
+from engine.edge import control
 from engine.edge.alert_receiver import AlertReceiver
 from engine.edge.alerts_now import AlertsNow
+from engine.edge.clock import DatabaseClock
 from engine.edge.console_store import PostgresStore
 from engine.edge.evaluating import Evaluator
 from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandError
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
 from engine.edge.health import CheckResult
 from engine.edge.http_access import open_client
-from engine.edge.investigate import Investigator
+from engine.edge.incident_turns import ResponderConfig
+from engine.edge.investigate import Cluster, Investigator, Loki
 from engine.edge.keys import signing_key, trusted_keys
-from engine.edge.kubernetes import lacking, open_kubernetes
+from engine.edge.kubernetes import KubernetesClient, lacking, open_kubernetes
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
@@ -40,12 +44,14 @@ from engine.edge.prometheus_api import PrometheusPoller
 from engine.edge.publisher import ConnectorMetrics, Publisher, Send
 from engine.edge.query_api import QueryApi
 from engine.edge.receivers import Receivers
-from engine.edge.responder import Responder, ResponderConfig
+from engine.edge.responder import Responder
 from engine.edge.routing import run_router
 from engine.edge.rules_api import RulesApi
 from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
+from engine.edge.settings import Mode, Settings
 from engine.edge.settings_sources import PushedLogs, RemoteWrite
+from engine.edge.sink_http import endpoint_client
 from engine.edge.sinks import start_sinks
 from engine.edge.topic_memory import TopicMemory
 from engine.edge.topic_reader import open_topic_reader
@@ -65,6 +71,10 @@ DATABASE_LOST = (
     asyncpg.InternalClientError,
 )
 PARALLEL = 16
+_CLUSTER_EVENTS = {
+    "executor": ("executor.permission_missing", "executor.permissions_unknown"),
+    "responder": ("responder.permission_missing", "responder.permissions_unknown"),
+}
 STOP_TIMEOUT_S = 30
 
 
@@ -155,13 +165,18 @@ async def start_responder(node: Node) -> None:
         databases=dict(settings.responder.databases),
         hosts=_hosts(settings.responder.hosts),
         query_url=settings.responder.query_url or node.http_url,
+        loki=await _loki(node),
+        cluster=await _read_cluster(node),
     )
+    clock = await _database_clock(node, "responder")
     config = ResponderConfig(
         runbooks=node.loaded.runbooks,
         actions=load_actions(),
         policy=policy(settings.responder),
         key=signing_key(settings.state_dir, settings.responder.private_key_file),
-        clock=node.clock.now_ms,
+        clock=clock.now_ms,
+        account_to=settings.responder.account_to,
+        maintenance=tuple(window.window() for window in settings.responder.maintenance),
     )
 
     async def send(target: str, command: SignedCommand) -> None:
@@ -181,7 +196,7 @@ async def start_responder(node: Node) -> None:
     async def tick() -> None:
         while True:
             try:
-                await responder.on_tick(node.clock.now_ms())
+                await responder.on_tick(clock.now_ms())
             except DATABASE_LOST as error:  # in the middle of a turn; the next one finds everything in the database
                 log.warning("responder.tick_cut_off", reason=str(error) or type(error).__name__)
             await node.clock.sleep(TICK_S)
@@ -205,24 +220,13 @@ async def start_executor(node: Node) -> None:
         kubernetes=await _kubernetes(node),
         postgres_settings=frozenset(settings.executor.postgres_settings),
     )
-    rules = policy(settings.responder)
-
-    def mode(command: Command, destructive: bool) -> Any:
-        return mode_of(Request(command, 1, command.namespace, destructive), rules)[0]
-
     executor = Executor(
         node.need_database(),
-        ExecutorSettings(
-            name=settings.instance,
-            allow_actions=frozenset(settings.executor.allow_actions),
-            mode=mode,
-            namespaces=frozenset(settings.executor.namespaces),
-            lease_ms=int(settings.executor.lease_s * 1000),
-        ),
+        executor_settings(settings),
         trusted_keys(settings.state_dir, settings.executor.public_keys),
         load_actions(),
         environment,
-        node.clock,
+        await _database_clock(node, "executor"),
     )
 
     async def publish(outcome: Any) -> None:
@@ -254,8 +258,9 @@ async def start_console(node: Node) -> None:
     alerts = AlertsNow(node.settings.kafka, node.bootstrap)
     await node.stack.enter_async_context(alerts)
     node.spawn("alerts-now", alerts.run())
-    store = PostgresStore(node.need_database(), node.clock.now_ms)
-    node.routes += Console(store, alerts.now, node.clock.now_ms, external_url=node.settings.http.external_url).routes()
+    clock = await _database_clock(node, "console")
+    store = PostgresStore(node.need_database(), clock.now_ms)
+    node.routes += Console(store, alerts.now, clock.now_ms, external_url=node.settings.http.external_url).routes()
 
 
 START: dict[RoleName, Callable[[Node], Awaitable[None]]] = {
@@ -273,12 +278,42 @@ START: dict[RoleName, Callable[[Node], Awaitable[None]]] = {
 def policy(settings: Any) -> Policy:
     """The guardrails' policy from the responder's settings."""
     return Policy(
-        modes=tuple(ModeRule(one.mode, one.action, one.severity, one.namespace) for one in settings.overrides),
+        modes=tuple(
+            ModeRule(one.mode, one.action, one.severity, one.namespace, tuple(one.match)) for one in settings.overrides
+        ),
         default_mode=settings.mode,
         storm_targets=settings.storm_targets,
         storm_window_ms=int(settings.storm_window_s * 1000),
         approval_expiry_ms=int(settings.approval_expiry_s * 1000),
+        production=tuple(settings.production),
+        four_eyes=tuple(settings.four_eyes),
+        flap_repairs=settings.flap_repairs,
     )
+
+
+def executor_settings(settings: Settings) -> ExecutorSettings:
+    """What an executor may do; the modes are the responder's, which it decides again."""
+    rules = policy(settings.responder)
+
+    def mode(command: Command, destructive: bool) -> Mode:
+        return mode_of(Request(command, 1, destructive), rules).mode
+
+    return ExecutorSettings(
+        name=settings.instance,
+        allow_actions=frozenset(settings.executor.allow_actions),
+        mode=mode,
+        people=rules.people,
+        namespaces=frozenset(settings.executor.namespaces),
+        lease_ms=int(settings.executor.lease_s * 1000),
+    )
+
+
+async def _database_clock(node: Node, role: RoleName) -> DatabaseClock:
+    """The clock that decides about commands, kept in step for as long as the process lives."""
+    clock = DatabaseClock(partial(node.need_database().run, control.clock_ms))
+    await clock.sync()
+    node.spawn(f"{role}-clock", clock.run())
+    return clock
 
 
 async def _kubernetes(node: Node) -> KubernetesApi | None:
@@ -286,17 +321,39 @@ async def _kubernetes(node: Node) -> KubernetesApi | None:
     executor = node.settings.executor
     if not executor.namespaces:
         return None
-    cluster = executor.kubernetes
-    api = await node.stack.enter_async_context(open_kubernetes(cluster.kubeconfig, cluster.context, cluster.timeout_s))
     needs = needs_of(node.loaded.runbooks, load_actions())
     allowed = [need for need in needs if need.action in executor.allow_actions]
+    return await _open_cluster(node, "executor", allowed)
+
+
+async def _read_cluster(node: Node) -> Cluster | None:
+    """The cluster that investigations read, where they may read any namespace."""
+    namespaces = frozenset(node.settings.responder.namespaces)
+    if not namespaces:
+        return None
+    return Cluster(await _open_cluster(node, "responder", list(reads_of(node.loaded.runbooks))), namespaces)
+
+
+async def _open_cluster(node: Node, role: Literal["executor", "responder"], needs: list[Need]) -> KubernetesClient:
+    """A client for the cluster of a role; what its account lacks of what is needed is said."""
+    settings = getattr(node.settings, role)
+    cluster = settings.kubernetes
+    api = await node.stack.enter_async_context(open_kubernetes(cluster.kubeconfig, cluster.context, cluster.timeout_s))
     try:
-        for namespace in executor.namespaces:
-            for permission in await lacking(api, in_namespace(allowed, namespace), namespace):
-                log.warning("executor.permission_missing", permission=permission)
+        for namespace in settings.namespaces:
+            for permission in await lacking(api, in_namespace(needs, namespace), namespace):
+                log.warning(_CLUSTER_EVENTS[role][0], permission=permission)
     except (NoAnswerError, RefusedError) as error:
-        log.warning("executor.permissions_unknown", reason=str(error))
+        log.warning(_CLUSTER_EVENTS[role][1], reason=str(error))
     return api
+
+
+async def _loki(node: Node) -> Loki | None:
+    """The Loki that investigations query, where one is set."""
+    endpoint = node.settings.responder.loki
+    if endpoint is None:
+        return None
+    return Loki(endpoint.url, await node.stack.enter_async_context(endpoint_client(endpoint)))
 
 
 def _hosts(configured: Any) -> dict[str, HttpHost]:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from engine.core.labels import MatcherSet, parse_matcher
 from engine.edge.settings_base import (
     Endpoint,
     HttpUrl,
@@ -24,9 +25,19 @@ from engine.edge.settings_base import (
     Section,
 )
 from engine.edge.settings_notify import NotifySettings
+from engine.edge.settings_response import MaintenanceWindow
 from engine.edge.settings_sources import ConnectorSettings
+from engine.response.guardrails import PRODUCTION
 
 Mode = Literal["observe", "approve", "auto"]
+
+
+def _is_matcher(text: str) -> str:
+    MatcherSet([parse_matcher(text)])
+    return text
+
+
+Matchers = list[Annotated[str, AfterValidator(_is_matcher)]]
 
 
 class LogSettings(Section):
@@ -156,7 +167,13 @@ class ModeOverride(Section):
 
     action: str = Field(default="", description="Name of the action, for example `http.request`.")
     severity: str = Field(default="", description="Severity of the alert.")
-    namespace: str = Field(default="", description="Namespace label of the alert.")
+    namespace: str = Field(
+        default="",
+        description="Namespace of the alert's label or of the target; the strictest mode of both holds.",
+    )
+    match: Matchers = Field(
+        default=[], description='Matchers on the alert\'s labels, such as `env="production"`; all must hold.'
+    )
     mode: Mode = Field(description="What happens to such a command.")
 
 
@@ -180,6 +197,16 @@ class Host(Section):
         return environ[self.token_env] if self.token_env else self.token.get_secret_value()
 
 
+class Kubernetes(Section):
+    """A cluster, and how it is reached."""
+
+    kubeconfig: Path | None = Field(
+        default=None, description="Kubeconfig file; empty: the service account of the pod that this process runs in."
+    )
+    context: str = Field(default="", description="Context of the file; empty: its current one.")
+    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
+
+
 class ResponderSettings(Section):
     """What is decided about an alert, and how far Sentinel may go alone."""
 
@@ -191,31 +218,40 @@ class ResponderSettings(Section):
         default=[], description="Modes of particular commands; the first match decides."
     )
     approval_expiry_s: PositiveSeconds = Field(default=900, description="An approval not given by then is a refusal.")
+    four_eyes: list[Literal["P0", "P1", "P2", "P3"]] = Field(
+        default=[], description="Priorities at which nothing is done before two different people have agreed."
+    )
+    production: Matchers = Field(
+        default=list(PRODUCTION),
+        description="Matchers on an alert's labels; where one holds, only an override with `match` can make it `auto`.",
+    )
+    flap_repairs: Positive = Field(
+        default=3, description="The same repair is made so often in a day; after that a person must agree."
+    )
     databases: dict[str, PostgresUrl] = Field(
         default={}, description="Databases that investigations read, by name; use a role that can only read."
     )
     query_url: HttpUrl = Field(
         default="", description="Prometheus that investigations may query; empty: only own windows."
     )
+    loki: Endpoint | None = Field(default=None, description="Loki that investigations may query; empty: none.")
     hosts: dict[str, Host] = Field(default={}, description="HTTP services that investigations may read, by name.")
+    namespaces: list[str] = Field(
+        default=[], description="Kubernetes namespaces that investigations may read; empty: none."
+    )
+    kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
     storm_targets: Positive = Field(
         default=5, description="So many targets failing within storm_window_s stop automatic commands."
     )
     storm_window_s: PositiveSeconds = Field(default=60, description="Window of the storm brake.")
+    account_to: str = Field(default="", description="Whom to tell what each day came to; empty: it is only kept.")
+    maintenance: list[MaintenanceWindow] = Field(
+        default=[], description="Windows of planned work; further ones with `sentinel silence add --maintenance`."
+    )
     private_key_file: Path | None = Field(
         default=None,
         description="PEM file of the Ed25519 key that signs commands; empty: one kept in state_dir.",
     )
-
-
-class Kubernetes(Section):
-    """The cluster whose `executor.namespaces` may be changed."""
-
-    kubeconfig: Path | None = Field(
-        default=None, description="Kubeconfig file; empty: the service account of the pod that this process runs in."
-    )
-    context: str = Field(default="", description="Context of the file; empty: its current one.")
-    timeout_s: PositiveSeconds = Field(default=10, description="Longest time that a request may take.")
 
 
 class ExecutorSettings(Section):
@@ -289,3 +325,10 @@ class Settings(Section):
     executor: ExecutorSettings = Field(default=ExecutorSettings(), description="Actions.")
     sinks: SinkSettings = Field(default=SinkSettings(), description="Other systems that are told.")
     notify: NotifySettings = Field(default=NotifySettings(), description="People who are told.")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        told = self.responder.account_to
+        if told and self.notify.is_configured and not self.notify.knows(told):
+            raise ValueError(f"responder.account_to: nobody is called {told!r} in notify.receivers")
+        return self

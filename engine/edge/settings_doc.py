@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
@@ -64,7 +64,7 @@ def _section_of(field: FieldInfo) -> type[Section] | None:
 
 
 def _item_of(field: FieldInfo) -> type[Section] | None:
-    arguments = get_args(field.annotation)
+    arguments = [one for one in get_args(field.annotation) if one is not NoneType]
     last = arguments[-1] if arguments else None
     return last if isinstance(last, type) and issubclass(last, Section) else None
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from engine.core.messages import Command, Outcome
-from engine.response import run
+from engine.response import run, submit
 from engine.response.commands import describe
 from engine.response.model import (
+    NO_OUTCOME,
     ActionTaken,
     Awaiting,
     Decided,
@@ -94,13 +95,11 @@ def on_decided(turn: Turn, event: Decided) -> None:
 
 
 def _send_approved(turn: Turn, act: Act, command: Command, by: str) -> None:
-    said = run.verdict(turn, act, command, approved=True)
+    said = submit.verdict(turn, act, command, approved=True)
     if said.decision == "send":
-        run.send(turn, command, f"approved by {by}")
+        submit.send(turn, command, said.reason, f"approved by {by}")
         return
-    what = describe(command)
-    turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, reason=said.reason)
-    turn.escalate(said.reason, f"{what} was approved, and refused: {said.detail}")
+    submit.refused(turn, command, said, f"{describe(command)} was approved, and refused")
 
 
 def _not_sent(turn: Turn, command: Command, by: str, why: str) -> None:
@@ -131,8 +130,10 @@ def on_outcome(turn: Turn, outcome: Outcome) -> None:
 
 
 def _finish_action(turn: Turn, taken: ActionTaken, outcome: Outcome) -> None:
-    finished_ms = max(1, outcome.finished_ms)
-    turn.update_action(replace(taken, status=outcome.status, reason=outcome.reason, finished_ms=finished_ms))
+    finished_ms, detail = max(1, outcome.finished_ms), dict(outcome.detail)
+    turn.update_action(
+        replace(taken, status=outcome.status, reason=outcome.reason, finished_ms=finished_ms, detail=detail)
+    )
     text = f"{describe(taken.command)}: {outcome.status}" + (f" ({outcome.reason})" if outcome.reason else "")
     data = {"status": outcome.status, "reason": outcome.reason, "detail": outcome.detail, "by": outcome.executor}
     turn.note("command.outcome", text, command=taken.command.id, **data)
@@ -142,8 +143,9 @@ def no_answer(turn: Turn, asked: Send) -> None:
     """No outcome came in time: nobody knows what the command did."""
     command, now_ms = asked.command, turn.now_ms
     turn.note("command.unanswered", "no outcome came in time", command=command.id)
-    reason = "no outcome came"
-    _go_on(turn, Outcome(command.id, command.incident, "inconclusive", reason, {}, "", now_ms, now_ms, command.action))
+    _go_on(
+        turn, Outcome(command.id, command.incident, "inconclusive", NO_OUTCOME, {}, "", now_ms, now_ms, command.action)
+    )
 
 
 def _go_on(turn: Turn, outcome: Outcome) -> None:

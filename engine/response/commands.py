@@ -75,6 +75,8 @@ def make_command(state: IncidentState, step: Step, act: Act, scope: Scope, conte
         expires_ms=context.now_ms + act.expires_ms,
         namespace=state.alert.labels.get("namespace", ""),
         mark=context.mark,
+        labels=state.alert.labels,
+        priority=state.priority,
     )
 
 

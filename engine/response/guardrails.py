@@ -7,38 +7,76 @@ the time.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
+from engine.core.labels import MatcherSet, parse_matcher
 from engine.core.messages import Command
-from engine.response.steps import Limits, Mode
+from engine.response.silences import Mute, MuteReason
+from engine.response.steps import Limits, Mode, Priority
 from engine.response.words import count, span
 
 Reason = Literal[
     "replay",
     "expired",
     "paused",
+    "silenced",
+    "maintenance",
     "cooldown",
     "budget_spent",
     "storm",
     "circuit_open",
 ]
+# Why a command is sent, waits for a person or is only observed.
+ModeReason = Literal[
+    "default_mode",
+    "policy_rule",
+    "destructive",
+    "production_label",
+    "four_eyes",
+    "runbook_mode",
+    "ineffective",
+    "flapping",
+    "approved",
+]
 PastStatus = Literal["sent", "succeeded", "failed", "refused", "expired", "inconclusive"]
 
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+PRODUCTION = ('env=~"(?i:prod(uction)?)"', 'environment=~"(?i:prod(uction)?)"', 'stage=~"(?i:prod(uction)?)"')
+_encoder = msgspec.json.Encoder(order="deterministic")
 _STRICTNESS: dict[Mode, int] = {"auto": 0, "approve": 1, "observe": 2}
 
 
 class ModeRule(Struct, frozen=True):
-    """A mode for some commands; `action` may hold `*`; an empty field fits everything. The first that fits decides."""
+    """A mode for some commands; `action` may hold `*`; an empty field fits everything. The first that fits decides.
+
+    `match` are matchers on the alert's labels, which must all hold. Raises `ValueError` for a text that is none.
+    """
 
     mode: Mode
     action: str = ""
     severity: str = ""
     namespace: str = ""
+    match: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _matchers(self.match)
+
+    def fits(self, command: Command, namespace: str) -> bool:
+        """Whether it says something about this command, as far as it is about this namespace."""
+        return (
+            fnmatchcase(command.action, self.action or "*")
+            and self.severity in ("", command.severity)
+            and self.namespace in ("", namespace)
+            and _matchers(self.match)(command.labels)
+        )
 
     def names(self, action: str) -> bool:
         """Whether it is about exactly this action, and not about whatever fits."""
@@ -48,7 +86,9 @@ class ModeRule(Struct, frozen=True):
 class Policy(Struct, frozen=True):
     """What an installation allows. A cooldown of 0 leaves it to the runbooks.
 
-    `default_mode` is for what no rule names; something destructive needs a rule that names it to be automatic.
+    `default_mode` is for what no rule names; something destructive needs a rule that names it to be automatic, and
+    something with a label of `production` (one matcher is enough) one that matches labels. `four_eyes`: at these
+    priorities two people must agree. `flap_repairs`: so often in a day the same repair is made alone.
     """
 
     modes: tuple[ModeRule, ...] = ()
@@ -60,10 +100,21 @@ class Policy(Struct, frozen=True):
     breaker_open_ms: int = 1_800_000
     approval_expiry_ms: int = 900_000
     outcome_grace_ms: int = 120_000
+    production: tuple[str, ...] = PRODUCTION
+    four_eyes: tuple[Priority, ...] = ()
+    flap_repairs: int = 3
+
+    def people(self, command: Command) -> int:
+        """How many people must agree where one must."""
+        return 2 if command.priority in self.four_eyes else 1
+
+    def is_production(self, command: Command) -> bool:
+        """Whether the labels of the command's alert say that it is about production."""
+        return any(_matchers((text,))(command.labels) for text in self.production)
 
 
 class Past(Struct, frozen=True):
-    """A command that was sent before, and what became of it."""
+    """A command that was sent before, and what became of it. `repair` as `repair_of` has it."""
 
     command: str
     incident: int
@@ -75,23 +126,31 @@ class Past(Struct, frozen=True):
     issued_ms: int
     status: PastStatus = "sent"
     finished_ms: int = 0
+    repair: str = ""
 
 
 class Request(Struct, frozen=True):
-    """A command with what is known about its making."""
+    """A command with what is known about its making. `mode` is what its runbook asks for, and `why`.
+
+    `mute` is what mutes the alert it is about.
+    """
 
     command: Command
     attempt: int
-    namespace: str
     destructive: bool
     cooldown_ms: int = Limits().cooldown_ms
     budget_per_hour: int = Limits().budget_per_hour
     mode: Mode = "auto"
+    why: ModeReason = "runbook_mode"
     approved: bool = False
+    mute: Mute | None = None
 
 
 class Verdict(Struct, frozen=True):
-    """`send`: now; `approve`: when a person agrees; `observe`: only say so; `refuse`: no, for `reason`."""
+    """`send`: now; `approve`: when a person agrees; `observe`: only say so; `refuse`: no.
+
+    `reason` is a name, `detail` says it in words.
+    """
 
     decision: Literal["send", "approve", "observe", "refuse"]
     reason: str
@@ -110,38 +169,68 @@ def check(request: Request, policy: Policy, history: Iterable[Past], paused: boo
         detail = look(facts)
         if detail is not None:
             return Verdict("refuse", reason, detail)
-    if request.approved:
-        return Verdict("send", "approved")
-    mode, why = mode_of(request, policy)
-    if mode == "auto":
-        return Verdict("send", why)
-    return Verdict("approve" if mode == "approve" else "observe", why)
+    mode = mode_of(request, policy)
+    if request.approved and mode.mode != "observe":
+        return Verdict("send", "approved", "approved")
+    flapping = _flapping(facts)
+    if mode.mode == "auto" and flapping is not None:
+        return Verdict("approve", "flapping", flapping)
+    decision: Literal["send", "approve", "observe"] = "send" if mode.mode == "auto" else mode.mode
+    return Verdict(decision, mode.reason, mode.detail)
 
 
-def mode_of(request: Request, policy: Policy) -> tuple[Mode, str]:
-    """The mode of a command and why: the strictest of what the installation and the runbook say."""
-    command = request.command
+class ModeFound(Struct, frozen=True):
+    """The mode of a command, the name of why, and why in words."""
+
     mode: Mode
-    rule = next((rule for rule in policy.modes if _fits(rule, command, request.namespace)), None)
-    if rule is not None and rule.mode == "auto" and request.destructive and not rule.names(command.action):
-        mode, why = "approve", "destructive, and the rule of the policy does not name the action"
-    elif rule is not None:
-        mode, why = rule.mode, f"mode {rule.mode} by a rule of the policy"
-    elif request.destructive and policy.default_mode == "auto":
-        mode, why = "approve", "destructive, and no rule of the policy names it"
-    else:
-        mode, why = policy.default_mode, f"mode {policy.default_mode} by default"
-    if _STRICTNESS[request.mode] > _STRICTNESS[mode]:
-        return request.mode, f"mode {request.mode} by the runbook"
-    return mode, why
+    reason: ModeReason
+    detail: str
 
 
-def _fits(rule: ModeRule, command: Command, namespace: str) -> bool:
-    return (
-        fnmatchcase(command.action, rule.action or "*")
-        and rule.severity in ("", command.severity)
-        and rule.namespace in ("", namespace)
-    )
+def mode_of(request: Request, policy: Policy) -> ModeFound:
+    """The mode of a command: the strictest of what the installation says, for each namespace, and the runbook."""
+    found = [_mode_in(namespace, request, policy) for namespace in _namespaces(request.command)]
+    if policy.people(request.command) > 1:
+        found.append(ModeFound("approve", "four_eyes", f"two people must agree at {request.command.priority}"))
+    found.append(ModeFound(request.mode, request.why, f"mode {request.mode} by the runbook"))
+    return max(found, key=lambda one: _STRICTNESS[one.mode])  # of equals the first
+
+
+def repair_of(command: Command) -> str:
+    """What a command does to what, whichever incident it is for: a hash of action, target and parameters."""
+    done = _encoder.encode([command.action, command.target.key(), command.params])
+    return hashlib.blake2b(done, digest_size=16).hexdigest()
+
+
+def target_namespaces(command: Command) -> tuple[str, ...]:
+    """The Kubernetes namespaces that a command acts on: its target's (`NAMESPACE/KIND/NAME`), its parameter's."""
+    of_target = command.target.name.partition("/")[0] if command.target.kind == "kubernetes" else ""
+    of_params = command.params.get("namespace")
+    named = [of_target] + ([str(of_params)] if of_params is not None else [])
+    return tuple(namespace for namespace in named if namespace)
+
+
+def _namespaces(command: Command) -> list[str]:
+    """Those that a command acts on and the alert's, which may be another: what holds in either holds."""
+    return sorted({one for one in (command.namespace, *target_namespaces(command)) if one}) or [""]
+
+
+def _mode_in(namespace: str, request: Request, policy: Policy) -> ModeFound:
+    command = request.command
+    rule = next((rule for rule in policy.modes if rule.fits(command, namespace)), None)
+    mode = rule.mode if rule is not None else policy.default_mode
+    if mode == "auto" and request.destructive and not (rule is not None and rule.names(command.action)):
+        return ModeFound("approve", "destructive", "destructive, and no rule of the policy names the action")
+    if mode == "auto" and policy.is_production(command) and not (rule is not None and rule.match):
+        return ModeFound("approve", "production_label", "labelled production, and the rule does not match labels")
+    if rule is not None:
+        return ModeFound(mode, "policy_rule", f"mode {mode} by a rule of the policy")
+    return ModeFound(mode, "default_mode", f"mode {mode} by default")
+
+
+@lru_cache(maxsize=1024)
+def _matchers(texts: tuple[str, ...]) -> MatcherSet:
+    return MatcherSet(parse_matcher(text) for text in texts)
 
 
 class _Facts(Struct, frozen=True):
@@ -166,6 +255,21 @@ def _expired(facts: _Facts) -> str | None:
 
 def _paused(facts: _Facts) -> str | None:
     return "everything is paused" if facts.paused else None
+
+
+def _silenced(facts: _Facts) -> str | None:
+    return _muted(facts, "silenced")
+
+
+def _maintenance(facts: _Facts) -> str | None:
+    return _muted(facts, "maintenance")
+
+
+def _muted(facts: _Facts, reason: MuteReason) -> str | None:
+    mute = facts.request.mute
+    if mute is None or mute.reason != reason or mute.until_ms <= facts.now_ms:
+        return None
+    return f"{mute.name}, for another {span(mute.until_ms - facts.now_ms)}"
 
 
 def _cooldown(facts: _Facts) -> str | None:
@@ -210,10 +314,26 @@ def _circuit(facts: _Facts) -> str | None:
     return f"{facts.request.command.action} failed {len(last)} times in a row, the last {span(since_ms)} ago"
 
 
+def _flapping(facts: _Facts) -> str | None:
+    """A repair that has to be made again and again is none; what is told is that a person has to look."""
+    command = facts.request.command
+    runs = {
+        (p.incident, p.attempt)
+        for p in facts.since(DAY_MS)
+        if p.repair == repair_of(command) and p.status not in ("refused", "expired")
+    }
+    runs.discard((command.incident, facts.request.attempt))
+    if len(runs) < facts.policy.flap_repairs:
+        return None
+    return f"{command.target.key()} was repaired {count(len(runs), 'time')} within a day, and needs it again"
+
+
 CHECKS: tuple[tuple[Reason, Callable[[_Facts], str | None]], ...] = (
     ("replay", _replay),
     ("expired", _expired),
     ("paused", _paused),
+    ("maintenance", _maintenance),
+    ("silenced", _silenced),
     ("storm", _storm),
     ("circuit_open", _circuit),
     ("cooldown", _cooldown),

@@ -11,19 +11,21 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from engine.core.messages import Transition
-from engine.response import answers, run
+from engine.response import answers, grouping, run
 from engine.response.conditions import RenderError
 from engine.response.model import (
+    Absorbed,
     Alerted,
     AlertSeen,
-    AlertStanding,
     Awaiting,
     Context,
     Decided,
     Decision,
     Event,
+    Explained,
     Gathered,
     IncidentState,
+    Merged,
     Note,
     Operated,
     Reported,
@@ -33,7 +35,7 @@ from engine.response.model import (
     scope_of,
 )
 from engine.response.steps import Runbook, Verify, group_key
-from engine.response.turn import Turn, priority_of
+from engine.response.turn import Turn, priority_of, seen_of
 
 _BEFORE_ACTING = ("evidence", "wait", "clear")
 
@@ -43,7 +45,7 @@ def open_incident(incident: int, transition: Transition, context: Context) -> De
     runbook = context.runbook
     if runbook is None or transition.state != "firing":
         raise ValueError("an incident is opened by a firing alert and its runbook")
-    alert = _seen(transition, "firing", transition.at_ms)
+    alert = seen_of(transition, transition.at_ms)
     state = IncidentState(
         id=incident,
         runbook=runbook.name,
@@ -77,9 +79,22 @@ def respond(state: IncidentState, event: Event, context: Context) -> Decision:
         answers.on_outcome(turn, event.outcome)
     elif isinstance(event, TimerDue):
         _on_timer(turn)
-    else:
+    elif isinstance(event, Operated):
         _on_operated(turn, event)
+    else:
+        _on_other_incident(turn, event)
+    if state.status == "open":
+        grouping.let_go(turn)
     return turn.decision()
+
+
+def _on_other_incident(turn: Turn, event: Explained | Merged | Absorbed) -> None:
+    if isinstance(event, Explained):
+        grouping.on_explained(turn, event.transition)
+    elif isinstance(event, Merged):
+        grouping.on_merged(turn, event)
+    else:
+        grouping.on_absorbed(turn, event)
 
 
 # alerts
@@ -98,7 +113,7 @@ def _on_alert(turn: Turn, transition: Transition) -> None:
 def _on_firing(turn: Turn, transition: Transition, known: AlertSeen | None) -> None:
     again = known is not None and known.standing == "firing"
     fired_ms = known.fired_ms if known is not None and again else transition.at_ms
-    seen = _seen(transition, "firing", fired_ms)
+    seen = seen_of(transition, fired_ms)
     turn.set(alerts={**turn.state.alerts, seen.fingerprint: seen})
     if turn.state.status == "closed" or again:
         return
@@ -114,24 +129,23 @@ def _on_firing(turn: Turn, transition: Transition, known: AlertSeen | None) -> N
             turn.escalate("fired_again", "fires again right after it was repaired")
         else:
             run.start_again(turn, seen.fingerprint, "incident.restarted", "fires again: the runbook starts again")
+    elif kind == "muted":
+        _on_mute_over(turn)
     elif kind in ("people", "settle"):
         turn.set(awaiting=Awaiting("people"))
         turn.inform(f"joined-{transition.id}", "alert_joined", f"{name} fires too, and nothing is done about it alone")
 
 
 def _on_ended(turn: Turn, transition: Transition, known: AlertSeen) -> None:
-    standing: AlertStanding = "cleared" if transition.cause == "cleared" else "no_data"
-    if transition.cause == "rule_removed":
-        standing = "rule_removed"
-    seen = _seen(transition, standing, known.fired_ms)
+    seen = seen_of(transition, known.fired_ms)
     turn.set(alerts={**turn.state.alerts, seen.fingerprint: seen})
     if turn.state.status != "open":
         return
     name = turn.name_of(seen.fingerprint)
-    if standing == "cleared":
+    if seen.standing == "cleared":
         _note_alert(turn, transition, "alert.cleared", f"{name} is cleared")
     else:
-        text = f"{name} ended without being cleared ({standing}): inconclusive, not repaired"
+        text = f"{name} ended without being cleared ({seen.standing}): inconclusive, not repaired"
         _note_alert(turn, transition, "alert.inconclusive", text)
     if not turn.any_firing():
         _on_none_firing(turn)
@@ -139,7 +153,7 @@ def _on_ended(turn: Turn, transition: Transition, known: AlertSeen) -> None:
 
 def _on_none_firing(turn: Turn) -> None:
     kind = turn.state.awaiting.kind
-    free = kind in ("approval", "people", "clear") or (kind in _BEFORE_ACTING and not turn.has_acted())
+    free = kind in ("approval", "people", "clear", "muted") or (kind in _BEFORE_ACTING and not turn.has_acted())
     if not free:
         return  # the verification judges
     lost = turn.unknown()
@@ -160,6 +174,9 @@ def _on_timer(turn: Turn) -> None:
     if state.escalation_due_ms is not None and state.escalation_due_ms <= turn.now_ms:
         turn.raise_level()
     due_ms = state.awaiting.due_ms
+    if state.awaiting.kind == "muted":
+        _on_mute_over(turn)
+        return
     if due_ms is None or due_ms > turn.now_ms:
         return
     kind, asked, step = state.awaiting.kind, state.awaiting.asked, answers.step_of(turn)
@@ -182,6 +199,20 @@ def _on_timer(turn: Turn) -> None:
         turn.escalate("runbook_changed", f"the step {state.step!r} is another one now")
 
 
+def _on_mute_over(turn: Turn) -> None:
+    """A silence or maintenance that an incident waits for may have ended, or is another one now."""
+    mute = turn.muted
+    if mute is not None:
+        if mute.until_ms != turn.state.awaiting.due_ms:
+            turn.hold(mute)
+        return
+    fires = turn.unmuted()
+    if fires is not None:
+        run.start_again(turn, fires, "incident.unmuted", "no longer muted and still firing: the runbook starts again")
+    else:
+        turn.escalate("no_data", f"no longer muted; not acting on vanished data: {turn.unknown()}")
+
+
 def _on_settled(turn: Turn) -> None:
     state = turn.state
     if state.escalated_reason:
@@ -198,6 +229,8 @@ def _on_operated(turn: Turn, event: Operated) -> None:
         turn.effects.append(Note("incident.note", event.text, turn.now_ms, data, actor=event.by))
     elif event.kind == "undelivered":
         _on_undelivered(turn, event.text)
+    elif event.kind == "reopen":
+        _reopen(turn, event)
     elif turn.state.status != "open":
         return
     elif event.kind == "acknowledge":
@@ -225,24 +258,28 @@ def _on_undelivered(turn: Turn, text: str) -> None:
         turn.note("incident.undelivered", f"{text}; nobody further is to be told")
 
 
-# small parts
-
-
-def _seen(transition: Transition, standing: AlertStanding, fired_ms: int) -> AlertSeen:
-    return AlertSeen(
-        fingerprint=transition.fingerprint,
-        alertname=transition.alertname,
-        rule=transition.rule,
-        labels=transition.labels,
-        annotations=transition.annotations,
-        value=transition.value,
-        standing=standing,
-        fired_ms=fired_ms,
-        at_ms=transition.at_ms,
-        window_ms=transition.window_ms,
-        transition=transition.id,
-        received_ms=transition.received_ms,
+def _reopen(turn: Turn, event: Operated) -> None:
+    """A person opens it again: it is theirs, and nothing is done by itself until its alert fires anew."""
+    state = turn.state
+    if state.status == "open" or state.merged_into is not None:
+        return
+    turn.set(
+        status="open",
+        attempt=state.attempt + 1,
+        trail=[],
+        ineffective=state.ineffective or turn.has_acted(),
+        acknowledged_by=event.by,
+        acknowledged_ms=turn.now_ms,
+        resolved_ms=None,
+        resolution="",
+        awaiting=Awaiting("people"),
     )
+    text = f"opened again by {event.by}" + (f": {event.text}" if event.text else "")
+    turn.effects.append(Note("incident.reopened", text, turn.now_ms, {"by": event.by}, actor=event.by))
+    turn.report("opened", text)
+
+
+# small parts
 
 
 def _note_alert(turn: Turn, transition: Transition, kind: str, text: str) -> None:

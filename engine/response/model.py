@@ -16,11 +16,14 @@ from msgspec import Struct
 
 from engine.core.messages import Command, Outcome, OutcomeStatus, Transition
 from engine.response.guardrails import Past, Policy
-from engine.response.steps import Actions, Priority, Runbook
+from engine.response.silences import Mutes
+from engine.response.steps import Actions, Priority, Read, Runbook
 
-AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed"]
+NO_OUTCOME = "no outcome came"
+
+AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed", "handed_over"]
 NoticeKind = Literal["opened", "notify", "escalate", "held", "decided", "acknowledged", "resolved"]
-Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people"]
+Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people", "muted"]
 
 
 class AlertSeen(Struct, frozen=True):
@@ -66,6 +69,7 @@ class ActionTaken(Struct, frozen=True):
     status: Literal["sent"] | OutcomeStatus = "sent"
     reason: str = ""
     finished_ms: int = 0
+    detail: dict[str, object] = {}
 
 
 # What an incident asks of the world ----------------------------------------------------------------------------------
@@ -85,11 +89,31 @@ class PromqlQuery(Struct, frozen=True, tag="promql"):
     query: str
 
 
+class LogqlQuery(Struct, frozen=True, tag="logql"):
+    """A query of Loki: an instant one, or (`is_lines`) one for the newest `limit` lines since `since_ms` ago."""
+
+    query: str
+    is_lines: bool
+    since_ms: int
+    limit: int
+
+
+class KubernetesRead(Struct, frozen=True, tag="kubernetes"):
+    """Something about an object of a cluster, see `response.steps.READS`; `target` is not yet checked to be a name."""
+
+    read: Read
+    target: str
+    tail: int
+
+
 class HttpGet(Struct, frozen=True, tag="http"):
     """A GET on a configured host."""
 
     host: str
     path: str
+
+
+Query = PostgresQuery | PromqlQuery | LogqlQuery | KubernetesRead | HttpGet
 
 
 class Investigate(Struct, frozen=True, tag="investigate"):
@@ -98,17 +122,18 @@ class Investigate(Struct, frozen=True, tag="investigate"):
     incident: int
     attempt: int
     step: str
-    query: PostgresQuery | PromqlQuery | HttpGet
+    query: Query
     timeout_ms: int
     max_rows: int
 
 
 class RequestApproval(Struct, frozen=True, tag="request_approval"):
-    """Ask a person about exactly this command; answered by `Decided`."""
+    """Ask so many people about exactly this command; answered by `Decided`."""
 
     command: Command
     question: str
     expires_ms: int
+    people: int = 1
 
 
 class WithdrawApproval(Struct, frozen=True, tag="withdraw_approval"):
@@ -151,7 +176,13 @@ class Note(Struct, frozen=True, tag="note"):
     actor: str = "responder"
 
 
-Effect = Investigate | RequestApproval | WithdrawApproval | Send | Notice | Note
+class LetGo(Struct, frozen=True, tag="let_go"):
+    """An alert that had joined this incident still fires now that it is over: it gets an incident of its own."""
+
+    transition: Transition
+
+
+Effect = Investigate | RequestApproval | WithdrawApproval | Send | Notice | Note | LetGo
 
 
 # What happens to an incident -----------------------------------------------------------------------------------------
@@ -190,14 +221,37 @@ class TimerDue(Struct, frozen=True):
 
 
 class Operated(Struct, frozen=True):
-    """A person acknowledges, closes or comments; or the notifier could not reach whom it was to call (undelivered)."""
+    """A person acknowledges, closes, comments or opens again.
 
-    kind: Literal["acknowledge", "close", "note", "undelivered"]
+    `undelivered` is the notifier's word: it could not reach whom it was to call.
+    """
+
+    kind: Literal["acknowledge", "close", "note", "reopen", "undelivered"]
     by: str
     text: str = ""
 
 
-Event = Alerted | Gathered | Decided | Reported | TimerDue | Operated
+class Explained(Struct, frozen=True):
+    """An alert changed that this incident explains, or that was merged into it."""
+
+    transition: Transition
+
+
+class Merged(Struct, frozen=True):
+    """This incident is merged into another one, by a person or (`by` "") because that explains it."""
+
+    into: int
+    by: str = ""
+
+
+class Absorbed(Struct, frozen=True):
+    """Another incident is merged into this one; `other` is as it was before."""
+
+    other: IncidentState
+    by: str = ""
+
+
+Event = Alerted | Gathered | Decided | Reported | TimerDue | Operated | Explained | Merged | Absorbed
 
 
 # The incident --------------------------------------------------------------------------------------------------------
@@ -215,7 +269,9 @@ class IncidentState(Struct, frozen=True):
     """Everything an incident is. Times are wall clock except those of alerts.
 
     `attempt` counts runs of the runbook (an incident opened again starts the next), `trail` lists the steps of the
-    present run. `escalation_level` is how many levels of the chain were told.
+    present run. `escalation_level` is how many levels of the chain were told. `held`: in this run something was not
+    done or not told because of a silence or maintenance, so the runbook runs again when that is over. `joined` are
+    alerts that this incident explains or that were merged into it; they do not decide how it goes on.
     """
 
     id: int
@@ -242,6 +298,9 @@ class IncidentState(Struct, frozen=True):
     acknowledged_ms: int | None = None
     resolved_ms: int | None = None
     resolution: str = ""
+    held: bool = False
+    joined: dict[str, AlertSeen] = {}
+    merged_into: int | None = None
 
     @property
     def wake_ms(self) -> int | None:
@@ -272,6 +331,7 @@ class Context:
     policy: Policy = field(default_factory=Policy)
     history: tuple[Past, ...] = ()
     paused: bool = False
+    mutes: Mutes = field(default_factory=Mutes)
     mark: Literal["live", "replay"] = "live"
 
 
@@ -291,8 +351,10 @@ def scope_of(state: IncidentState) -> Mapping[str, object]:
     """The names that conditions and texts of a runbook see."""
     alert = state.alert
     found = {name: _plain(evidence) for name, evidence in state.evidence.items()}
+    done = {taken.command.step: _told(taken) for taken in state.actions if taken.attempt == state.attempt}
     return {
         **found,
+        **done,
         "labels": alert.labels,
         "alert": {
             "name": alert.alertname,
@@ -309,3 +371,10 @@ def scope_of(state: IncidentState) -> Mapping[str, object]:
 
 def _plain(evidence: Evidence) -> dict[str, object]:
     return {"rows": evidence.rows, "status": evidence.status, "body": evidence.body, "truncated": evidence.truncated}
+
+
+def _told(taken: ActionTaken) -> dict[str, object]:
+    """What became of a command. One that nobody answered for is inconclusive: the next step comes after its time."""
+    if taken.status == "sent":
+        return {"status": "inconclusive", "reason": NO_OUTCOME, "detail": {}}
+    return {"status": taken.status, "reason": taken.reason, "detail": taken.detail}

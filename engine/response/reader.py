@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from engine.core import duration
 from engine.core.diagnostics import Document, Path, Problem
+from engine.core.expression import ExpressionError
+from engine.response.binding import Bound
 from engine.response.conditions import Condition, Text, TextError, condition, template
 from engine.response.steps import Actions, Named
+
+QueryKind = Literal["promql", "logql", "lines"]
+CheckQuery = Callable[[QueryKind, str], None]
+"""Parses a query, of `lines` a log query in LogQL. Raises `ExpressionError`."""
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass
 class Reader:
-    """One document being read, and what was found wrong with it so far."""
+    """One document being read, and what was found wrong with it so far. No `check_query`: queries are not parsed."""
 
     document: Document
     actions: Actions
+    check_query: CheckQuery | None = None
     problems: list[Problem] = field(default_factory=list)
     names: list[Named] = field(default_factory=list)
 
@@ -44,6 +52,10 @@ class Reader:
             self.refuse(path, f"{what} is a text that is not empty")
             return ""
         return item
+
+    def optional(self, path: Path, data: Mapping[str, object], key: str) -> str | None:
+        """The text under a key, None where the key is not there."""
+        return self.string((*path, key), data[key], f"`{key}`") if key in data else None
 
     def strings(self, path: Path, item: object, what: str) -> tuple[str, ...]:
         """A list of texts (one text is a list of one)."""
@@ -87,8 +99,16 @@ class Reader:
         try:
             return template(raw)
         except TextError as error:
-            self._refuse_inside(path, error)
+            self.refuse_inside(path, error.message, (error.line, error.column))
             return Text("")
+
+    def object_name(self, path: Path, target: Text, what: str, kinds: Sequence[str]) -> None:
+        """Refuse a text that cannot come to name an object, `NAMESPACE/KIND/NAME`, as far as can be seen unfilled."""
+        parts = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "{", target.text, flags=re.DOTALL).split("/")
+        if not target.is_literal and len(parts) < 3:
+            return
+        if len(parts) != 3 or ("{" not in parts[1] and parts[1] not in kinds):
+            self.refuse(path, f"{what} is NAMESPACE/KIND/NAME of kind {' or '.join(kinds)}: {target.text!r}")
 
     def condition(self, path: Path, item: object, what: str) -> Condition | None:
         """A CEL expression; YAML's own true, false and numbers are taken as such."""
@@ -102,9 +122,19 @@ class Reader:
         try:
             return condition(raw)
         except TextError as error:
-            self._refuse_inside(path, error)
+            self.refuse_inside(path, error.message, (error.line, error.column))
             return None
 
-    def _refuse_inside(self, path: Path, error: TextError) -> None:
-        line, column = self.document.inside(path, error.line, error.column)
-        self.problems.append(Problem(self.document.file, line, column, error.message))
+    def query(self, path: Path, kind: QueryKind, query: Bound) -> None:
+        """Parse a query with an example in each of its places."""
+        if self.check_query is None:
+            return
+        try:
+            self.check_query(kind, query.example())
+        except ExpressionError as error:
+            self.refuse_inside(path, error.message, (error.line, error.column))
+
+    def refuse_inside(self, path: Path, message: str, at: tuple[int, int]) -> None:
+        """Note a problem at a line and column (from 1) of the text that stands at the path."""
+        line, column = self.document.inside(path, *at)
+        self.problems.append(Problem(self.document.file, line, column, message))

@@ -13,7 +13,7 @@ from engine.core import duration
 from engine.response.commands import describe
 from engine.response.model import alert_names
 from engine.response.record import CommandRow, EvidenceRow, IncidentRecord, TimelineEntry, timeline
-from engine.response.words import count
+from engine.response.words import count, line_of
 
 _ROWS_MAX = 20
 # Said by another row of the same moment, or of no interest afterwards.
@@ -31,7 +31,7 @@ def render(record: IncidentRecord) -> str:
     state = record.state
     entries = timeline(record)
     parts = [
-        f"# Incident Report - {_day(state.opened_ms)} {_line(state.alert.alertname)}",
+        f"# Incident Report - {_day(state.opened_ms)} {line_of(state.alert.alertname)}",
         f"Incident {state.id} · {state.priority} · {state.severity or 'no severity'} · {state.status} · times in UTC",
         "## Summary",
         _summary(record),
@@ -53,12 +53,12 @@ def render(record: IncidentRecord) -> str:
 
 def _summary(record: IncidentRecord) -> str:
     state = record.state
-    lines = [_line(record.title) + "."]
+    lines = [line_of(record.title) + "."]
     summary = state.alert.annotations.get("summary")
     if summary:
-        lines.append(_line(summary) + ".")
+        lines.append(line_of(summary) + ".")
     if state.cause:
-        lines.append(f"Found: {_line(state.cause)}.")
+        lines.append(f"Found: {line_of(state.cause)}.")
     if state.status == "open":
         lines.append(f"The incident is open and waits for: {state.awaiting.kind}.")
     else:
@@ -69,8 +69,8 @@ def _summary(record: IncidentRecord) -> str:
 def _timeline(entries: Sequence[TimelineEntry]) -> str:
     shown = [entry for entry in entries if entry.kind not in _HIDDEN]
     return "\n".join(
-        f"- {_clock(entry.at_ms)} - {_line(entry.text)}"
-        + (f" ({_line(entry.actor)})" if entry.actor != "responder" else "")
+        f"- {_clock(entry.at_ms)} - {line_of(entry.text)}"
+        + (f" ({line_of(entry.actor)})" if entry.actor != "responder" else "")
         for entry in shown
     )
 
@@ -88,7 +88,7 @@ def _impact(record: IncidentRecord, entries: Sequence[TimelineEntry]) -> str:
         [
             f"- Affected services: {', '.join(services) or 'not said by the alert'}",
             f"- Duration: {lasted}",
-            f"- Alerts: {', '.join(sorted(_line(name) for name in alert_names(state.alerts).values()))}",
+            f"- Alerts: {', '.join(sorted(line_of(name) for name in alert_names(state.alerts).values()))}",
             f"- Value when firing: {', '.join(values) or 'not known'}",
             "- Users affected: not measured",
         ]
@@ -97,11 +97,11 @@ def _impact(record: IncidentRecord, entries: Sequence[TimelineEntry]) -> str:
 
 def _root_cause(record: IncidentRecord) -> str:
     cause = record.state.cause
-    parts = [_line(cause) + "." if cause else "Not determined automatically."]
+    parts = [line_of(cause) + "." if cause else "Not determined automatically."]
     lines = _alert_lines(record)
     if lines:
         parts.append("Log lines that counted towards the alert:\n\n" + _quote(lines))
-    parts += [f"### Evidence: {_line(r.step)} ({_clock(r.gathered_ms)})\n\n{_evidence(r)}" for r in record.evidence]
+    parts += [f"### Evidence: {line_of(r.step)} ({_clock(r.gathered_ms)})\n\n{_evidence(r)}" for r in record.evidence]
     return "\n\n".join(parts)
 
 
@@ -116,7 +116,7 @@ def _alert_lines(record: IncidentRecord) -> list[str]:
 def _evidence(row: EvidenceRow) -> str:
     found = row.result
     if not found.ok:
-        return f"Could not be found out: {_line(found.error)}"
+        return f"Could not be found out: {line_of(found.error)}"
     if found.status is not None:
         return f"HTTP {found.status}\n\n{_quote([str(found.body)[:2000]])}"
     if not found.rows:
@@ -151,7 +151,7 @@ def _resolution(record: IncidentRecord, entries: Sequence[TimelineEntry]) -> str
         "command.denied",
         "command.not_sent",
     )
-    lines += [f"- {_line(entry.text)}" for entry in entries if entry.kind in kinds]
+    lines += [f"- {line_of(entry.text)}" for entry in entries if entry.kind in kinds]
     if state.status == "open":
         lines.append("- Not resolved yet.")
     else:
@@ -161,14 +161,14 @@ def _resolution(record: IncidentRecord, entries: Sequence[TimelineEntry]) -> str
 
 def _command(row: CommandRow, what: str) -> str:
     took = f" after {duration.format_ms(max(1, row.finished_ms - row.issued_ms))}" if row.finished_ms else ""
-    why = f" ({_line(row.reason)})" if row.reason else ""
-    return f"{_line(what or f'{row.action} on {row.target}')} (step {row.step}): {row.status}{why}{took}"
+    why = f" ({line_of(row.reason)})" if row.reason else ""
+    return f"{line_of(what or f'{row.action} on {row.target}')} (step {row.step}): {row.status}{why}{took}"
 
 
 def _action_items(entries: Sequence[TimelineEntry]) -> str:
     items = [text for entry in entries if entry.kind == "incident.resolved" for text in entry.data.get("follow_up", [])]
     items = list(dict.fromkeys(items))
-    return "\n".join(f"- [ ] {_line(item)} (Owner: , Due: )" for item in items) or "- None recorded."
+    return "\n".join(f"- [ ] {line_of(item)} (Owner: , Due: )" for item in items) or "- None recorded."
 
 
 def _lessons(record: IncidentRecord, entries: Sequence[TimelineEntry]) -> str:
@@ -181,7 +181,7 @@ def _lessons(record: IncidentRecord, entries: Sequence[TimelineEntry]) -> str:
         out.append(f"From the alert to the first command: {duration.format_ms(max(1, first_ms - fired_ms))}.")
     if state.acknowledged_ms is not None:
         waited_ms = max(1, state.acknowledged_ms - state.opened_ms)
-        out.append(f"Acknowledged by {_line(state.acknowledged_by)} after {duration.format_ms(_whole_s(waited_ms))}.")
+        out.append(f"Acknowledged by {line_of(state.acknowledged_by)} after {duration.format_ms(_whole_s(waited_ms))}.")
     if state.attempt > 1:
         out.append(f"It came back: the runbook ran {state.attempt} times.")
     for kind, text in (
@@ -190,8 +190,8 @@ def _lessons(record: IncidentRecord, entries: Sequence[TimelineEntry]) -> str:
         ("evidence.failed", "Evidence could not be gathered"),
         ("alert.inconclusive", "Data vanished while the incident was open"),
     ):
-        out += [f"{text}: {_line(entry.text)}." for entry in entries if entry.kind == kind]
-    notes = [f"{_line(entry.text)} ({_line(entry.actor)})" for entry in entries if entry.kind == "incident.note"]
+        out += [f"{text}: {line_of(entry.text)}." for entry in entries if entry.kind == kind]
+    notes = [f"{line_of(entry.text)} ({line_of(entry.actor)})" for entry in entries if entry.kind == "incident.note"]
     return "\n".join(f"- {line}" for line in [*out, *notes]) or "- None recorded."
 
 
@@ -211,18 +211,10 @@ def _clock(t_ms: int) -> str:
     return _moment(t_ms).strftime("%H:%M:%S")
 
 
-def _line(text: str) -> str:
-    """One line of plain text: nothing an event wrote can become a heading, a link or HTML."""
-    flat = " ".join(str(text).split())
-    for sign in ("\\", "`", "<", "[", "|"):
-        flat = flat.replace(sign, "\\" + sign)
-    return flat.rstrip(".")
-
-
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return _line(str(value))[:200]
+    return line_of(str(value))[:200]
 
 
 def _table_row(cells: Sequence[str]) -> str:

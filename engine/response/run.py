@@ -11,25 +11,36 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
-from engine.core.messages import Command
-from engine.response.commands import CommandError, describe, is_empty, make_command
-from engine.response.conditions import RenderError
-from engine.response.guardrails import Request, Verdict, check
+from engine.response import submit
+from engine.response.commands import CommandError, is_empty, make_command
+from engine.response.conditions import RenderError, Scope
 from engine.response.model import (
-    ActionTaken,
     Awaiting,
     HttpGet,
     Investigate,
+    KubernetesRead,
+    LogqlQuery,
     Notice,
     PostgresQuery,
     PromqlQuery,
-    RequestApproval,
-    Send,
+    Query,
     scope_of,
 )
-from engine.response.steps import END, Act, Decide, Escalate, HttpSource, Notify, PostgresSource, Step, Verify, Wait
+from engine.response.steps import (
+    END,
+    Act,
+    Decide,
+    Escalate,
+    KubernetesSource,
+    LogqlSource,
+    Notify,
+    PostgresSource,
+    PromqlSource,
+    Source,
+    Step,
+    Verify,
+    Wait,
+)
 from engine.response.steps import Investigate as InvestigateStep
 from engine.response.turn import Turn, priority_of, worst
 from engine.response.words import span
@@ -72,6 +83,7 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         escalated_reason="",
         escalation_level=0,
         escalation_due_ms=None,
+        held=False,
         acknowledged_by="",
         acknowledged_ms=None,
         resolved_ms=None,
@@ -123,10 +135,22 @@ def trigger_ended(turn: Turn) -> bool:
     return True
 
 
+def _trigger_muted(turn: Turn) -> bool:
+    """Whether only the alert of this run is muted and another one fires that is not: then the run begins for that."""
+    other = turn.unmuted()
+    if turn.mute_of(turn.state.alert) is None or other is None or turn.has_acted():
+        return False
+    text = f"{turn.name_of(turn.state.trigger)} is muted and {turn.name_of(other)} is not: the runbook starts for that"
+    start_again(turn, other, "incident.restarted", text)
+    return True
+
+
 def finish(turn: Turn) -> None:
     """The steps are through."""
     if turn.all_cleared():
         turn.resolve("verified" if turn.has_acted() else "cleared", "all alerts are cleared")
+    elif turn.state.held:
+        turn.hold(turn.muted)
     elif turn.state.escalated_reason:
         turn.set(awaiting=Awaiting("people"))
     elif turn.has_acted():
@@ -164,8 +188,9 @@ def _say(turn: Turn, step: Step, body: Decide | Notify | Escalate) -> str:
     text = body.text.render(scope)
     if isinstance(body, Notify):
         mark = f"{turn.state.id}-{turn.state.attempt}-{step.name}"
-        turn.note("incident.notified", text, step=step.name, to=list(body.to))
-        turn.effects.append(Notice(mark, turn.state.id, "notify", body.to, turn.state.priority, text))
+        if not turn.kept_quiet(step.name, text, body.to):
+            turn.note("incident.notified", text, step=step.name, to=list(body.to))
+            turn.effects.append(Notice(mark, turn.state.id, "notify", body.to, turn.state.priority, text))
     else:
         runbook = turn.context.runbook
         first = runbook.escalation[0].to if runbook and runbook.escalation else ()
@@ -189,22 +214,28 @@ def _decide(turn: Turn, step: Step, body: Decide) -> str:
 
 def investigate(turn: Turn, step: Step, body: InvestigateStep) -> None:
     """Ask a step's question."""
-    source, state = body.source, turn.state
-    query: PostgresQuery | PromqlQuery | HttpGet
+    state = turn.state
     try:
-        if isinstance(source, PostgresSource):
-            scope = scope_of(state)
-            query = PostgresQuery(source.database, source.query, [p.value(scope) for p in source.params])
-        elif isinstance(source, HttpSource):
-            query = HttpGet(source.host, source.path)
-        else:
-            query = PromqlQuery(source.query)
+        query = _query(body.source, scope_of(state))
     except RenderError as error:
         go(turn, body.on_failure, "investigation_failed", f"{step.name}: {error}")
         return
     asked = Investigate(state.id, state.attempt, step.name, query, body.timeout_ms, body.max_rows)
     turn.effects.append(asked)
     turn.set(awaiting=Awaiting("evidence", turn.now_ms + body.timeout_ms + EVIDENCE_GRACE_MS, asked))
+
+
+def _query(source: Source, scope: Scope) -> Query:
+    """The question of a source with its values put in. Raises `RenderError`."""
+    if isinstance(source, PostgresSource):
+        return PostgresQuery(source.database, source.query, [param.value(scope) for param in source.params])
+    if isinstance(source, PromqlSource):
+        return PromqlQuery(source.query.fill(scope))
+    if isinstance(source, LogqlSource):
+        return LogqlQuery(source.query.fill(scope), source.is_lines, source.since_ms, source.limit)
+    if isinstance(source, KubernetesSource):
+        return KubernetesRead(source.read, source.target.render(scope), source.tail)
+    return HttpGet(source.host, source.path.fill(scope))
 
 
 def _watch(turn: Turn, step: Step, body: Verify) -> None:
@@ -274,7 +305,7 @@ def _act(turn: Turn, step: Step, act: Act) -> str | None:
         else:
             turn.settle("cleared before acting")
         return None
-    if trigger_ended(turn):
+    if trigger_ended(turn) or _trigger_muted(turn):
         return None
     scope = dict(scope_of(turn.state))
     try:
@@ -290,60 +321,5 @@ def _act(turn: Turn, step: Step, act: Act) -> str | None:
     except (RenderError, CommandError) as error:
         turn.escalate("no_command", f"{step.name}: {error}")
         return None
-    _submit(turn, act, command, question)
+    submit.submit(turn, act, command, question)
     return None
-
-
-def verdict(turn: Turn, act: Act, command: Command, *, approved: bool) -> Verdict:
-    """What the guardrails say about a command of this incident."""
-    declared = turn.context.actions.get(act.action)
-    # A repair that did not help may not be followed by another one without a person.
-    strict = act.question is not None or turn.state.ineffective
-    request = Request(
-        command=command,
-        attempt=turn.state.attempt,
-        namespace=command.namespace,
-        destructive=declared.destructive if declared else True,
-        cooldown_ms=turn.limits.cooldown_ms,
-        budget_per_hour=turn.limits.budget_per_hour,
-        mode="approve" if strict and act.mode == "auto" else act.mode,
-        approved=approved,
-    )
-    return check(request, turn.context.policy, turn.context.history, turn.context.paused, turn.now_ms)
-
-
-def _submit(turn: Turn, act: Act, command: Command, question: str) -> None:
-    said = verdict(turn, act, command, approved=False)
-    what = describe(command)
-    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
-    if said.decision == "refuse":
-        turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
-        turn.escalate(said.reason, f"{what} was refused: {said.detail}")
-    elif said.decision == "observe":
-        turn.note("command.observed", f"would do {what} ({said.reason})", command=command.id, **data)
-        turn.escalate("observe", f"observing only; would have done {what}")
-    elif said.decision == "approve":
-        expires_ms = turn.now_ms + max(act.expires_ms, turn.context.policy.approval_expiry_ms)
-        command = replace(command, expires_ms=expires_ms)
-        asked = RequestApproval(command, question or f"{what}?", expires_ms)
-        text = f"waits for a person: {what} ({said.reason})" + (f": {question}" if question else "")
-        turn.note("command.held", text, command=command.id, expires_ms=expires_ms, question=asked.question, **data)
-        within = span(expires_ms - turn.now_ms)
-        told = f"to be decided within {within}: {question or what} [{what}]"
-        turn.inform(f"held-{command.id}", "approval", told, held=command.id)
-        turn.effects.append(asked)
-        turn.set(awaiting=Awaiting("approval", expires_ms, asked))
-    else:
-        send(turn, command, said.reason)
-
-
-def send(turn: Turn, command: Command, why: str) -> None:
-    """Send a command that the guardrails let through."""
-    text = f"sent: {describe(command)} ({why})"
-    data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": why}
-    turn.note("command.sent", text, command=command.id, **data)
-    asked = Send(command)
-    turn.effects.append(asked)
-    due_ms = command.expires_ms + turn.context.policy.outcome_grace_ms
-    taken = ActionTaken(command, turn.state.attempt, turn.now_ms)
-    turn.set(awaiting=Awaiting("outcome", due_ms, asked), actions=[*turn.state.actions, taken])

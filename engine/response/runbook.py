@@ -8,6 +8,8 @@ runbooks:
     group_by: [namespace]                           # one incident per runbook and group
     limits: {cooldown: 10m, budget_per_hour: 5, stabilisation: 30s, reopen: 10m}
     escalation: [{to: on-call}, {to: manager@example.org, after: 15m}]
+    explains:                                       # as Alertmanager's inhibit rules
+      - {match: ['alertname="HighLatency"'], equal: [namespace]}
     summary: "Policy violations in {{ labels.namespace }}"
     follow_up: ["Review the rate limits per user"]
     steps: [...]                                    # see `response.runbook_steps`
@@ -23,33 +25,34 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from engine.core.diagnostics import Path, Problem, load_yaml
-from engine.core.labels import Matcher, MatcherSet, MatchOp
+from engine.core.labels import MatcherSet, parse_matcher
 from engine.response.conditions import Condition
-from engine.response.reader import NAME, Reader
+from engine.response.reader import NAME, CheckQuery, Reader
 from engine.response.runbook_check import check_runbook
 from engine.response.runbook_steps import read_steps
-from engine.response.steps import Actions, EscalationLevel, Limits, Priority, Runbook
+from engine.response.steps import Actions, EscalationLevel, Explains, Limits, Priority, Runbook
 
-__all__ = ["Runbook", "load_runbooks", "parse_matcher"]
+__all__ = ["Runbook", "load_runbooks"]
 
-_KEYS = ("name", "match", "priority", "group_by", "limits", "escalation", "summary", "follow_up", "steps")
+_KEYS = ("name", "match", "priority", "group_by", "limits", "escalation", "explains", "summary", "follow_up", "steps")
 _LIMITS = ("cooldown", "budget_per_hour", "stabilisation", "reopen")
 _PRIORITIES: tuple[Priority, ...] = ("P0", "P1", "P2", "P3")
-_OPERATORS: tuple[MatchOp, ...] = ("=~", "!~", "!=", "=")
-_MATCHER = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|([^\s"{},]*))\s*')
 
 
-def load_runbooks(text: str, file: str, *, actions: Actions) -> tuple[list[Runbook], list[Problem]]:
+def load_runbooks(
+    text: str, file: str, *, actions: Actions, check_query: CheckQuery | None = None
+) -> tuple[list[Runbook], list[Problem]]:
     """The runbooks of one file, and every problem found, sorted. A file with an error yields no runbooks.
 
-    `actions` are the declarations of the actions that there are, by name (`engine.actions.load_actions()`).
+    `actions` are the declarations of the actions that there are, by name (`engine.actions.load_actions()`);
+    `check_query` parses queries (`engine.loading.check_query`), without it they are taken as they are.
     """
     documents, problems = load_yaml(text, file)
     runbooks: list[Runbook] = []
     for document in documents:
         if document.data is None:
             continue
-        reader = Reader(document, actions)
+        reader = Reader(document, actions, check_query)
         runbooks += _read_document(reader)
         problems += reader.problems
     if any(problem.severity == "error" for problem in problems):
@@ -90,7 +93,7 @@ def _read_runbook(reader: Reader, path: Path, item: object) -> Runbook:
         name=name,
         match=_read_match(reader, (*path, "match"), data.get("match")),
         priority=_read_priority(reader, (*path, "priority"), data.get("priority")),
-        group_by=_read_group_by(reader, (*path, "group_by"), data.get("group_by", [])),
+        group_by=_read_names(reader, (*path, "group_by"), data.get("group_by", []), "`group_by`"),
         limits=_read_limits(reader, (*path, "limits"), data.get("limits", {})),
         escalation=_read_escalation(reader, (*path, "escalation"), data.get("escalation")),
         summary=reader.text((*path, "summary"), summary, "`summary`"),
@@ -100,8 +103,22 @@ def _read_runbook(reader: Reader, path: Path, item: object) -> Runbook:
         steps=read_steps(reader, (*path, "steps"), data.get("steps")),
         file=reader.document.file,
         line=reader.document.at(path)[0],
+        explains=_read_explains(reader, (*path, "explains"), data.get("explains", [])),
     )
     return replace(runbook, names=tuple(reader.names))
+
+
+def _read_explains(reader: Reader, path: Path, item: object) -> tuple[Explains, ...]:
+    if not isinstance(item, list):
+        reader.refuse(path, "`explains` is a list, e.g. [{match: ['alertname=\"HighLatency\"'], equal: [namespace]}]")
+        return ()
+    out = []
+    for i, part in enumerate(item):
+        where = (*path, i)
+        data = reader.mapping(where, part, "an item of `explains`", ("match", "equal"))
+        match = _read_match(reader, (*where, "match"), data.get("match"))
+        out.append(Explains(match, _read_names(reader, (*where, "equal"), data.get("equal", []), "`equal`")))
+    return tuple(out)
 
 
 def _read_match(reader: Reader, path: Path, item: object) -> MatcherSet:
@@ -118,19 +135,6 @@ def _read_match(reader: Reader, path: Path, item: object) -> MatcherSet:
         except ValueError as error:
             reader.refuse(where, str(error))
     return MatcherSet(matchers)
-
-
-def parse_matcher(text: str) -> Matcher:
-    """A matcher as Alertmanager writes it: `job="a"`, `job!="a"`, `job=~"a.*"`, `job!~"a.*"`. Raises `ValueError`."""
-    found = _MATCHER.fullmatch(text)
-    if found is None:
-        raise ValueError(f'not a matcher: {text!r} (write it like severity="critical" or job=~"aureus-.*")')
-    op = next(known for known in _OPERATORS if known == found[2])
-    quoted = found[3]
-    value = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], quoted) if quoted is not None else found[4]
-    if quoted is not None and op in ("=~", "!~"):
-        value = re.sub(r'\\(["\\])', r"\1", quoted)
-    return Matcher(found[1], op, value)
 
 
 def _read_priority(reader: Reader, path: Path, item: object) -> Priority | Mapping[str, Priority] | Condition:
@@ -152,8 +156,8 @@ def _priority(reader: Reader, path: Path, item: object) -> Priority:
     return "P2"
 
 
-def _read_group_by(reader: Reader, path: Path, item: object) -> tuple[str, ...]:
-    names = reader.strings(path, item, "`group_by`")
+def _read_names(reader: Reader, path: Path, item: object, what: str) -> tuple[str, ...]:
+    names = reader.strings(path, item, what)
     for i, name in enumerate(names):
         if name and not NAME.fullmatch(name):
             reader.refuse((*path, i), f"{name!r} is not the name of a label")

@@ -41,7 +41,7 @@ def read_act(reader: Reader, path: Path, item: object, *, ask: bool) -> Act:
             reader.refuse((*path, "mode"), "`ask` always asks a person; it has no `mode`", key=True)
     target = reader.text((*path, "target"), data.get("target"), "`target`")
     if declared is not None and declared.object_kinds:
-        _check_object(reader, (*path, "target"), target, declared)
+        reader.object_name((*path, "target"), target, f"a target of {declared.name}", declared.object_kinds)
     return Act(
         action=action,
         target=target,
@@ -50,19 +50,9 @@ def read_act(reader: Reader, path: Path, item: object, *, ask: bool) -> Act:
         mode="approve" if ask else _mode(reader, (*path, "mode"), data.get("mode", "auto")),
         expires_ms=_expiry(reader, (*path, "expires"), data.get("expires")),
         question=question,
-        on_empty=_optional(reader, path, data, "on_empty"),
-        on_failure=_optional(reader, path, data, "on_failure"),
+        on_empty=reader.optional(path, data, "on_empty"),
+        on_failure=reader.optional(path, data, "on_failure"),
     )
-
-
-def _check_object(reader: Reader, path: Path, target: Text, declared: ActionDeclaration) -> None:
-    """A target is `NAMESPACE/KIND/NAME`, as far as it can be seen before it is filled in."""
-    parts = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "{", target.text, flags=re.DOTALL).split("/")
-    if not target.is_literal and len(parts) < 3:
-        return
-    if len(parts) != 3 or ("{" not in parts[1] and parts[1] not in declared.object_kinds):
-        kinds = " or ".join(declared.object_kinds)
-        reader.refuse(path, f"a target of {declared.name} is NAMESPACE/KIND/NAME of kind {kinds}: {target.text!r}")
 
 
 def _expiry(reader: Reader, path: Path, item: object) -> int:
@@ -70,10 +60,6 @@ def _expiry(reader: Reader, path: Path, item: object) -> int:
     if expires_ms <= 0:
         reader.refuse(path, "`expires` is a duration longer than nothing")
     return expires_ms
-
-
-def _optional(reader: Reader, path: Path, data: Mapping[str, object], key: str) -> str | None:
-    return reader.string((*path, key), data[key], f"`{key}`") if key in data else None
 
 
 def _mode(reader: Reader, path: Path, item: object) -> Mode:

@@ -2,13 +2,13 @@
 
 - a step named anywhere exists and comes later, so that every run ends;
 - every step can be reached;
-- a name used in a condition or text is the alert's, or evidence gathered on *every* way there;
+- a name used in a condition or text is the alert's, or evidence gathered or an action tried on *every* way there;
 - after an action a `verify` or an `escalate` comes on every way, so that nothing is done and then forgotten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from engine.core.diagnostics import Path
 from engine.response.conditions import Condition, Text
@@ -19,9 +19,13 @@ from engine.response.steps import (
     Act,
     Decide,
     Escalate,
+    HttpSource,
     Investigate,
+    KubernetesSource,
+    LogqlSource,
     Notify,
     PostgresSource,
+    PromqlSource,
     Runbook,
     Step,
     Verify,
@@ -83,7 +87,8 @@ def _kind(body: object) -> str:
 
 def _check_flow(reader: Reader, places: dict[str, Path], runbook: Runbook) -> None:
     """Follow every way at once: steps only go forward, so one pass in their order is enough."""
-    evidence = {step.name for step in runbook.steps if _gathers(step)}
+    told = {step.name: "gathered" for step in runbook.steps if _gathers(step)}
+    told |= {step.name: "done" for step in runbook.steps if isinstance(step.body, Act)}
     known: dict[str, frozenset[str] | None] = {step.name: None for step in runbook.steps}
     unwatched: dict[str, bool] = dict.fromkeys(known, False)
     known[runbook.steps[0].name] = frozenset()
@@ -92,7 +97,7 @@ def _check_flow(reader: Reader, places: dict[str, Path], runbook: Runbook) -> No
         if here is None:
             reader.refuse((*place, "name"), f"step {step.name!r} is never reached")
             continue
-        _check_names(reader, place, step, here, evidence)
+        _check_names(reader, place, step, here, told)
         watched = isinstance(step.body, Verify | Escalate)
         left = not watched and (unwatched[step.name] or isinstance(step.body, Act))
         for where, name in _ways(step):
@@ -101,7 +106,7 @@ def _check_flow(reader: Reader, places: dict[str, Path], runbook: Runbook) -> No
                 if left and not failure:
                     reader.refuse((*place, *where), "ends after an action without a `verify` or an `escalate`")
                 continue
-            gathered = here | {step.name} if _gathers(step) and not failure else here
+            gathered = here | {step.name} if _names(step, where[-1]) else here
             before = known[name]
             known[name] = gathered if before is None else before & gathered
             unwatched[name] = unwatched[name] or left
@@ -111,14 +116,21 @@ def _gathers(step: Step) -> bool:
     return isinstance(step.body, Investigate) or (isinstance(step.body, Verify) and step.body.fresh is not None)
 
 
-def _check_names(reader: Reader, place: Path, step: Step, here: frozenset[str], evidence: set[str]) -> None:
+def _names(step: Step, way: str | int) -> bool:
+    """Whether the steps along a way may speak of a step: of evidence that is there, of an outcome good or bad."""
+    if isinstance(step.body, Act):
+        return way != "on_empty"
+    return _gathers(step) and way != "on_failure"
+
+
+def _check_names(reader: Reader, place: Path, step: Step, here: frozenset[str], told: Mapping[str, str]) -> None:
     body, known = step.body, _ALWAYS | here
     extra = {"subject"} if isinstance(body, Act) and body.subject is not None else set()
     for where, found in _named_parts(body):
         own = {step.name} if where[-1] == "expect" and where[0] == "verify" and _gathers(step) else set()
         for name in sorted(found - known - own - (extra if where[-1] != "subject" else set())):
-            if name in evidence:
-                reader.refuse((*place, *where), f"{name!r} is not gathered on every way to this step")
+            if name in told:
+                reader.refuse((*place, *where), f"{name!r} is not {told[name]} on every way to this step")
             else:
                 names = ", ".join(sorted(known | own | extra))
                 reader.refuse((*place, *where), f"{name!r} is not known here; known: {names}")
@@ -147,9 +159,20 @@ def _named_parts(body: object) -> Iterator[tuple[Path, frozenset[str]]]:
 
 
 def _query_parts(path: Path, body: Investigate) -> Iterator[tuple[Path, frozenset[str]]]:
-    if isinstance(body.source, PostgresSource):
-        for i, param in enumerate(body.source.params):
+    source = body.source
+    if isinstance(source, PostgresSource):
+        for i, param in enumerate(source.params):
             yield (*path, "postgres", "params", i), param.names()
+    elif isinstance(source, KubernetesSource):
+        yield (*path, "kubernetes", "target"), source.target.names()
+    else:
+        bound, kind = (source.path, "http") if isinstance(source, HttpSource) else (source.query, _language(source))
+        for name, value in bound.params.items():
+            yield (*path, kind, "params", name), value.names()
+
+
+def _language(source: PromqlSource | LogqlSource) -> str:
+    return "promql" if isinstance(source, PromqlSource) else "logql"
 
 
 def _part(path: Path, part: Condition | Text | None) -> Iterator[tuple[Path, frozenset[str]]]:

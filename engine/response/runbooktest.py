@@ -10,7 +10,7 @@ runbook_tests:
     history: [{action: http.request, target: http:openclaw, ago: 10s, status: succeeded}]
     evidence: {suspects: [{source_user: mallory}], rates: {error: timeout}}    # by step
     approvals: {restart: denied}                     # approved, denied or none (nobody answers), by step
-    outcomes: {block: {status: failed, reason: unexpected_status}}             # succeeded if not given, by step
+    outcomes: {block: {status: failed, reason: x, detail: {}}}                 # succeeded if not given, by step
     alert_is: {stopped: firing}                      # cleared (if not given), firing or no_data, by the step that waits
     expect:
       steps: [suspects, block, stopped]
@@ -100,6 +100,7 @@ class GivenOutcome(Struct, frozen=True, forbid_unknown_fields=True):
 
     status: OutcomeStatus
     reason: str = ""
+    detail: dict[str, Any] = {}
 
 
 class GivenEvidence(Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,6 +127,7 @@ class Expected(Struct, frozen=True, forbid_unknown_fields=True):
     steps: list[str] | None = None
     commands: list[ExpectedCommand] = []
     asked: list[str] | None = None
+    observed: list[str] | None = None
     refused: str | None = None
     escalated: str | None = None
     status: Literal["open", "resolved", "closed"] | None = None
@@ -156,6 +158,7 @@ class Course(Struct):
     state: IncidentState
     commands: list[Command]
     asked: list[str]
+    observed: list[str]
     refused: list[str]
     escalated: str
 
@@ -212,7 +215,7 @@ def play(case: Case, runbooks: Sequence[Runbook], actions: Actions) -> Course:
     context = Context(_START_MS, runbook, actions, policy, past, case.paused)
     firing = _transition(case, "firing", _START_MS)
     decision = open_incident(1, firing, context)
-    course = Course(decision.state, [], [], [], "")
+    course = Course(decision.state, [], [], [], [], "")
     _collect(course, decision)
     now_ms = _START_MS
     for _ in range(_TURNS_MAX):
@@ -251,6 +254,8 @@ def _collect(course: Course, decision: Decision) -> None:
             course.asked.append(effect.command.step)
         elif isinstance(effect, Note) and effect.kind == "command.refused":
             course.refused.append(str(effect.data.get("reason", "")))
+        elif isinstance(effect, Note) and effect.kind == "command.observed":
+            course.observed.append(course.state.step)
         elif isinstance(effect, Note) and effect.kind == "incident.escalated":
             course.escalated = str(effect.data.get("reason", ""))
 
@@ -301,7 +306,7 @@ def _outcome(case: Case, command: Command, now_ms: int) -> Outcome | None:
         return None
     if not isinstance(given, GivenOutcome):
         given = GivenOutcome(given)
-    return Outcome(command.id, command.incident, given.status, given.reason, {}, "test", now_ms, now_ms)
+    return Outcome(command.id, command.incident, given.status, given.reason, given.detail, "test", now_ms, now_ms)
 
 
 def _ended(case: Case, at_ms: int, standing: str | None) -> Alerted:
@@ -340,6 +345,7 @@ def _compare(case: Case, course: Course) -> list[tuple[str, str]]:
     pairs: Mapping[str, tuple[object, object]] = {
         "steps": (expect.steps, state.trail),
         "asked": (expect.asked, course.asked),
+        "observed": (expect.observed, course.observed),
         "refused": (expect.refused, refused),
         "escalated": (expect.escalated, course.escalated),
         "status": (expect.status, state.status),

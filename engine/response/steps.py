@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from engine.core.labels import Labels, MatcherSet
+from engine.response.binding import Bound
 from engine.response.conditions import Condition, Text
 
 END = "end"
@@ -59,20 +60,55 @@ class PostgresSource:
 
 @dataclass(frozen=True)
 class PromqlSource:
-    """The instant vector of a literal query: rows of {"labels": {...}, "value": number}."""
+    """The instant vector of a query: rows of {"labels": {...}, "value": number}."""
 
-    query: str
+    query: Bound
+
+
+@dataclass(frozen=True)
+class LogqlSource:
+    """The lines of a log query since `since_ms` ago, newest first: rows of {"time_ms", "labels", "line"}.
+
+    Not `is_lines`: a metric query, with rows as in PromQL. `limit` is how many lines are asked for.
+    """
+
+    query: Bound
+    is_lines: bool
+    since_ms: int
+    limit: int
+
+
+Read = Literal["pods", "status", "logs", "events", "revisions"]
+
+WORKLOADS = ("deployment", "statefulset", "daemonset")
+READS: Mapping[Read, tuple[str, ...]] = {
+    "pods": (*WORKLOADS, "pod"),
+    "status": (*WORKLOADS, "persistentvolumeclaim", "horizontalpodautoscaler"),
+    "logs": (*WORKLOADS, "pod"),
+    "events": (*WORKLOADS, "pod", "persistentvolumeclaim", "horizontalpodautoscaler"),
+    "revisions": WORKLOADS,
+}
+"""What can be read of a Kubernetes object, with the kinds that have it."""
+
+
+@dataclass(frozen=True)
+class KubernetesSource:
+    """Something about the object `NAMESPACE/KIND/NAME`; `tail` is how many lines of each pod's log."""
+
+    read: Read
+    target: Text
+    tail: int
 
 
 @dataclass(frozen=True)
 class HttpSource:
-    """The answer to GET of a literal path on a host of the allow-list: `status` and `body`."""
+    """The answer to GET of a path on a host of the allow-list: `status` and `body`."""
 
     host: str
-    path: str
+    path: Bound
 
 
-Source = PostgresSource | PromqlSource | HttpSource
+Source = PostgresSource | PromqlSource | LogqlSource | KubernetesSource | HttpSource
 
 
 @dataclass(frozen=True)
@@ -199,6 +235,14 @@ class Named:
 
 
 @dataclass(frozen=True)
+class Explains:
+    """Alerts that an incident of this runbook is the cause of: those that `match`, with the same `equal` labels."""
+
+    match: MatcherSet
+    equal: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Runbook:
     """What to do about the alerts that `match`. `priority` is fixed, per severity, or computed.
 
@@ -216,6 +260,7 @@ class Runbook:
     steps: tuple[Step, ...]
     file: str
     line: int
+    explains: tuple[Explains, ...] = ()
     names: tuple[Named, ...] = ()
 
     def step(self, name: str) -> Step | None:

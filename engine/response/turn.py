@@ -7,9 +7,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from engine.core.messages import Transition
 from engine.response.conditions import Condition, RenderError
 from engine.response.model import (
     ActionTaken,
+    AlertSeen,
+    AlertStanding,
     Awaiting,
     Context,
     Decision,
@@ -23,8 +26,9 @@ from engine.response.model import (
     alert_names,
     scope_of,
 )
+from engine.response.silences import Mute
 from engine.response.steps import EscalationLevel, Limits, Priority, Runbook
-from engine.response.words import to_be_told
+from engine.response.words import clock, to_be_told
 
 _SEVERITY = {"critical": 3, "error": 2, "warning": 2, "info": 1}
 _PRIORITIES: tuple[Priority, ...] = ("P0", "P1", "P2", "P3")
@@ -83,16 +87,56 @@ class Turn:
         """Whether a command was sent in this run of the runbook."""
         return any(action.attempt == self.state.attempt for action in self.state.actions)
 
+    # silences and maintenance
+
+    def mute_of(self, alert: AlertSeen) -> Mute | None:
+        """What keeps anything from being done about an alert now."""
+        return self.context.mutes.of(alert.labels, self.now_ms)
+
+    @property
+    def muted(self) -> Mute | None:
+        """Why nobody is told of the incident now: what mutes all its alerts that fire (when none does: all of them)."""
+        alerts = self.state.alerts.values()
+        firing = [alert.labels for alert in alerts if alert.standing == "firing"]
+        return self.context.mutes.of_all(firing or [alert.labels for alert in alerts], self.now_ms)
+
+    def unmuted(self) -> str | None:
+        """The fingerprint of an alert that fires and is not muted, the one of the present run before others."""
+        alerts = sorted(self.state.alerts.values(), key=lambda alert: alert.fingerprint != self.state.trigger)
+        free = (alert for alert in alerts if alert.standing == "firing" and self.mute_of(alert) is None)
+        return next((alert.fingerprint for alert in free), None)
+
+    def hold(self, mute: Mute | None) -> None:
+        """Do nothing more until the silence or maintenance is over (None: it is); then the runbook starts again."""
+        until_ms = mute.until_ms if mute else self.now_ms
+        if mute:
+            self.note("incident.held", f"nothing more is done until {clock(until_ms)}: {mute.name}", reason=mute.reason)
+        self.set(held=True, awaiting=Awaiting("muted", until_ms))
+
+    def kept_quiet(self, reason: str, text: str, to: tuple[str, ...] = ()) -> bool:
+        """Whether nobody is to be told now; then it is noted what would have been said, and the run is `held`."""
+        mute = self.muted
+        if mute is None:
+            return False
+        self.note("notice.held", f"{text}; nobody is told: {mute.name}", reason=reason, muted=mute.reason, to=list(to))
+        self.set(held=True)
+        return True
+
     # moves
 
     def escalate(self, reason: str, text: str) -> None:
         """Hand over to people: nothing automatic happens in this run any more."""
         self.withdraw(reason)
         self.tell(reason, text, self._chain(0).to)
-        self.set(awaiting=Awaiting("people"))
+        if self.muted is None:
+            self.set(awaiting=Awaiting("people"))
+        else:
+            self.hold(self.muted)
 
     def tell(self, reason: str, text: str, to: tuple[str, ...]) -> None:
         """Escalate to people without stopping the runbook."""
+        if self.kept_quiet(reason, text, to):
+            return
         state = self.state
         said = f"{text}; {to_be_told(to)}"
         self.note("incident.escalated", said, reason=reason, to=list(to), priority=state.priority)
@@ -107,19 +151,29 @@ class Turn:
         `held` is the command that waits for their decision, if that is what they are told of.
         """
         state, to = self.state, self._chain(0).to
+        if self.kept_quiet(reason, text, to):
+            return
         self.note("incident.notified", f"{text}; {to_be_told(to)}", reason=reason, to=list(to))
         kind: NoticeKind = "held" if held else "notify"
         self.effects.append(Notice(f"{state.id}-{mark}", state.id, kind, to, state.priority, text, held))
 
     def report(self, kind: NoticeKind, text: str, command: str = "") -> None:
-        """Keep those up to date who follow the incident or were told of it."""
+        """Keep those up to date who follow the incident or were told of it. Of what is muted nobody hears first."""
         state = self.state
+        if kind == "opened" and self.muted is not None:
+            return
         mark = f"{state.id}-{state.attempt}-{kind}{'-' if command else ''}{command}"
         self.effects.append(Notice(mark, state.id, kind, (), state.priority, text, command))
 
     def raise_level(self, reason: str = "not_acknowledged", why: str = "nobody has acknowledged") -> None:
-        """Those who were told do not answer, or could not be reached: tell the next level of the chain."""
-        state = self.state
+        """Those who were told do not answer, or could not be reached: tell the next level of the chain.
+
+        Not while a silence holds: then when it is over.
+        """
+        state, mute = self.state, self.muted
+        if mute is not None:
+            self.set(escalation_due_ms=mute.until_ms)
+            return
         level = self._chain(state.escalation_level)
         text = f"{why}; {to_be_told(level.to)}"
         data: dict[str, object] = {"level": state.escalation_level + 1, "to": list(level.to)}
@@ -202,3 +256,25 @@ def priority_of(runbook: Runbook, severity: str, scope: Mapping[str, object]) ->
     if isinstance(wanted, Mapping):
         return wanted.get(severity, wanted.get("default", "P2"))
     return wanted
+
+
+def seen_of(transition: Transition, fired_ms: int) -> AlertSeen:
+    """How an alert stands after a transition. It has been firing since `fired_ms`."""
+    standing: AlertStanding = "firing"
+    if transition.state != "firing":
+        ended: dict[str, AlertStanding] = {"cleared": "cleared", "rule_removed": "rule_removed"}
+        standing = ended.get(transition.cause, "no_data")
+    return AlertSeen(
+        fingerprint=transition.fingerprint,
+        alertname=transition.alertname,
+        rule=transition.rule,
+        labels=transition.labels,
+        annotations=transition.annotations,
+        value=transition.value,
+        standing=standing,
+        fired_ms=fired_ms,
+        at_ms=transition.at_ms,
+        window_ms=transition.window_ms,
+        transition=transition.id,
+        received_ms=transition.received_ms,
+    )

@@ -6,6 +6,7 @@ replaced where data enters, once.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -23,6 +24,11 @@ def span(span_ms: int) -> str:
     return duration.format_ms(span_ms // 1000 * 1000 if span_ms >= 1000 else max(0, span_ms))
 
 
+def clock(t_ms: int) -> str:
+    """A time of day in UTC, with its date: "2026-01-31 23:59:59 UTC"."""
+    return dt.datetime.fromtimestamp(t_ms / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def count(number: int, noun: str) -> str:
     """A number of things: "1 row", "2 rows"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -31,6 +37,14 @@ def count(number: int, noun: str) -> str:
 def to_be_told(to: Sequence[str]) -> str:
     """Whom an escalation is for. It says what is true then: the notice is written, and not delivered yet."""
     return f"to be told: {', '.join(to)}" if to else "the runbook names nobody to tell"
+
+
+def line_of(text: str) -> str:
+    """One line of Markdown's plain text: nothing an event wrote can become a heading, a link or HTML."""
+    flat = " ".join(str(text).split())
+    for sign in ("\\", "`", "<", "[", "|"):
+        flat = flat.replace(sign, "\\" + sign)
+    return flat.rstrip(".")
 
 
 def without_nul(text: str) -> str:

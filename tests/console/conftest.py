@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -19,9 +20,11 @@ from engine.console.model import (
     OperatorKind,
     OperatorRefusedError,
     Pause,
+    Said,
     UndeliveredView,
 )
 from engine.console.server import Console
+from engine.response.silences import Silence, checked
 
 NOW_MS = 1_800_000_000_000
 
@@ -61,7 +64,9 @@ class MemoryStore:
     decisions: list[tuple[str, Decision]] = field(default_factory=list)
     said: list[tuple[int, str, str, str, int]] = field(default_factory=list)
     troubles: list[UndeliveredView] = field(default_factory=list)
+    merged: list[tuple[int, int | None]] = field(default_factory=list)
     switch: Pause = field(default_factory=lambda: Pause(False))
+    quiet: dict[str, Silence] = field(default_factory=dict)
 
     def add(self, incident: Incident, **parts) -> None:
         empty = {"timeline": [], "evidence": [], "commands": [], "approvals": []}
@@ -80,10 +85,11 @@ class MemoryStore:
     async def approvals(self) -> list[Approval]:
         return self.waiting
 
-    async def operator(self, number: int, kind: OperatorKind, by: str, text: str, now_ms: int) -> None:
+    async def operator(self, number: int, kind: OperatorKind, said: Said, now_ms: int) -> None:
         if number not in self.known:
             raise OperatorRefusedError(f"there is no incident {number}")
-        self.said.append((number, kind, by, text, now_ms))
+        self.said.append((number, kind, said.by, said.text, now_ms))
+        self.merged.append((number, said.into))
 
     async def decide(self, command: str, decision: Decision, now_ms: int) -> Approval:
         found = [waiting for waiting in self.waiting if waiting.command == command]
@@ -94,6 +100,24 @@ class MemoryStore:
 
     async def undelivered(self) -> list[UndeliveredView]:
         return self.troubles
+
+    async def silences(self, limit: int) -> list[Silence]:
+        return sorted(self.quiet.values(), key=lambda one: -one.ends_ms)[:limit]
+
+    async def silence(self, silence_id: str) -> Silence | None:
+        return self.quiet.get(silence_id)
+
+    async def add_silence(self, silence: Silence, now_ms: int) -> Silence:
+        kept = checked(msgspec.structs.replace(silence, id=f"s{len(self.quiet) + 1}"))
+        self.quiet[kept.id] = kept
+        return kept
+
+    async def expire_silence(self, silence_id: str, by: str, now_ms: int) -> Silence | None:
+        found = self.quiet.get(silence_id)
+        if found is None or found.ends_ms <= now_ms:
+            return None
+        self.quiet[silence_id] = msgspec.structs.replace(found, ends_ms=now_ms)
+        return self.quiet[silence_id]
 
     async def pause(self) -> Pause:
         return self.switch

@@ -121,7 +121,7 @@ async def test_an_account_without_permissions_is_told_which_one_it_lacks(
     async with environment_of(cluster, cluster.kubeconfig(cluster.account(namespace, "nobody"))) as env:
         outcome = await carried_out(database, env, command(target, by=1, ceiling=5), {namespace})
     assert (outcome.status, outcome.reason) == ("refused", "forbidden")
-    lacking = f"the executor's account lacks the permission: get on deployments.apps in namespace {namespace}"
+    lacking = f"the account lacks the permission: get on deployments.apps in namespace {namespace}"
     assert outcome.detail == {"message": lacking}
     assert cluster.get(f"{APPS}/{namespace}/deployments/app")["spec"]["replicas"] == 2
 

@@ -361,13 +361,14 @@ async def test_what_was_noted_before_there_were_deliveries_is_delivered_after_th
         ("opened", [], [], [], []),
         ("escalate", ["on-call"], ["feed"], ["ops"], ["on-call", "feed"]),
         ("escalate", ["feed", "on-call"], ["feed"], [], ["feed", "on-call"]),
-        ("acknowledged", [], ["feed"], ["ops", "feed"], ["feed", "ops"]),
+        ("acknowledged", [], ["feed"], ["ops", "feed"], ["ops", "feed"]),
+        ("resolved", [], ["feed"], ["ops"], ["ops"]),
         ("resolved", [], [], ["ops", "mail"], ["ops", "mail"]),
         ("decided", [], ["mail"], ["ops"], ["ops"]),
         ("held", ["gone"], [], [], ["gone"]),
     ],
 )
-def test_a_notice_goes_to_whom_it_names_to_followers_and_updates_to_those_told_before(
+def test_a_notice_goes_to_whom_it_names_and_followers_and_updates_to_those_told_before(
     kind: NoticeKind, to: list[str], followers: list[str], told: list[str], expected: list[str]
 ) -> None:
     kinds = dict.fromkeys(("on-call", "ops", "feed"), EVERY) | {"mail": ["escalate", "resolved"]}

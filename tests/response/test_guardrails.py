@@ -25,8 +25,9 @@ COMMAND = Command(
     severity="warning",
     issued_ms=NOW_MS,
     expires_ms=NOW_MS + 60_000,
+    namespace="aureus",
 )
-REQUEST = Request(COMMAND, attempt=1, namespace="aureus", destructive=True, cooldown_ms=600_000, budget_per_hour=3)
+REQUEST = Request(COMMAND, attempt=1, destructive=True, cooldown_ms=600_000, budget_per_hour=3)
 AUTO = Policy(modes=(ModeRule("auto", "http.request"),))
 
 
@@ -141,7 +142,7 @@ def test_the_mode_is_the_strictest_of_policy_and_runbook(
     policy: Policy, destructive: bool, runbook_mode: str, mode: str
 ) -> None:
     request = replace(REQUEST, destructive=destructive, mode=runbook_mode)
-    assert mode_of(request, policy)[0] == mode
+    assert mode_of(request, policy).mode == mode
 
 
 commands_before = st.lists(

@@ -24,8 +24,9 @@ from engine.core.messages import Command, EvidenceLine, Outcome, SignedCommand, 
 from engine.edge import approvals, audit, claims, control, incidents
 from engine.edge.database import Database, url_of
 from engine.edge.executor import Executor, ExecutorSettings
+from engine.edge.incident_turns import ResponderConfig
 from engine.edge.investigate import Investigator
-from engine.edge.responder import Responder, ResponderConfig
+from engine.edge.responder import Responder
 from engine.response import report, signing
 from engine.response.guardrails import ModeRule, Policy
 from engine.response.model import IncidentState

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.response.runbook import load_runbooks, parse_matcher
+from engine.core.labels import parse_matcher
+from engine.response.runbook import load_runbooks
 from engine.response.steps import Actions, Runbook, route
 
 HEAD = """\
