@@ -36,6 +36,8 @@ _TOLD = {
     "unknown": "No such command waits for approval.",
     "expired": "The approval has expired; nothing will be done.",
     "already_decided": "It was decided already.",
+    "same_person": "You have agreed already; a second person must agree too.",
+    "seconded": "Your yes counts. Another person must agree too.",
     "changed_command": "The command is not the one that was shown here; look at it in the console.",
     "not_an_approver": "You may not decide about commands: your Slack user is not in notify.slack.approvers.",
 }
@@ -158,21 +160,22 @@ class Hooks:
 
         async def work(conn: asyncpg.Connection) -> str:
             is_first = await _is_first(conn, f"slack:{mark}", now_ms)
+            found = await approvals.find(conn, value.command, lock=True)
             if is_first and may:
+                name = _known_as(found, user.id) or by
                 decided = await approvals.decide(
-                    conn, value.command, decision, by=by, now_ms=now_ms, seen_sha256=value.sha256
+                    conn, value.command, decision, by=name, now_ms=now_ms, seen_sha256=value.sha256
                 )
-                return decided.reason
+                waits = decided.accepted and decided.approval is not None and decided.approval.state == "waiting"
+                return "seconded" if waits else decided.reason
             reason: Literal["not_an_approver", "replayed"] = "not_an_approver" if is_first else "replayed"
-            found = await approvals.find(conn, value.command)
-            incident = found.incident if found is not None else None
             data: dict[str, object] = {"decision": decision, "reason": reason, "sha256": value.sha256}
             await audit.append(
                 conn,
                 at_ms=now_ms,
                 actor=by,
                 kind="approval.refused",
-                incident=incident,
+                incident=found.incident if found is not None else None,
                 command=value.command,
                 data=data,
             )
@@ -264,6 +267,12 @@ async def _is_first(conn: asyncpg.Connection, event: str, now_ms: int) -> bool:
     await conn.execute("delete from hook_events where at_ms < $1", now_ms - KEPT_MS)
     query = "insert into hook_events (id, at_ms) values ($1, $2) on conflict do nothing returning 1"
     return await conn.fetchval(query, event, now_ms) is not None
+
+
+def _known_as(approval: approvals.Approval | None, user: str) -> str | None:
+    """The name under which a Slack user has agreed before: who takes another name is the same person."""
+    said = approval.yes_by if approval is not None else []
+    return next((by for by in said if by.startswith(f"slack:{user} ")), None)
 
 
 def _named(service: str, number: str, name: str) -> str:

@@ -218,7 +218,7 @@ async def message_of(conn: asyncpg.Connection, notice: str, now_ms: int, externa
     row = await conn.fetchrow(
         "select n.id, n.kind, n.text, n.at_ms, n.command, i.id as incident, i.title, i.status, i.priority, i.severity, "
         "i.runbook, i.opened_ms, i.state->'alerts'->(i.state->>'trigger')->'labels' as labels, "
-        "a.body, a.body_sha256, a.expires_ms, a.state as decision "
+        "a.body, a.body_sha256, a.expires_ms, a.state as decision, a.people "
         "from notices n join incidents i on i.id = n.incident left join approvals a on a.command = n.command "
         "where n.id = $1",
         notice,
@@ -239,7 +239,8 @@ async def message_of(conn: asyncpg.Connection, notice: str, now_ms: int, externa
         return message
     is_open = row["decision"] == "waiting" and now_ms < row["expires_ms"] and incident.status == "open"
     what = _whole(decode_command(row["body"]))
-    return replace(message, held=Held(row["command"], row["body_sha256"], what, row["expires_ms"], is_open))
+    held = Held(row["command"], row["body_sha256"], what, row["expires_ms"], is_open, row["people"])
+    return replace(message, held=held)
 
 
 async def sent_before(conn: asyncpg.Connection, row: Delivery) -> Sequence[Sent]:
