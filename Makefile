@@ -28,8 +28,8 @@ run: $(VENV)/runtime  ## every role in one process, settings from ./sentinel.yml
 test: $(VENV)/dev  ## everything that needs PyPI alone
 	@"$(BIN)/python" -m pytest -m "not real"
 
-test-real: $(VENV)/dev  ## the suites on a real Kafka, Prometheus (2 and 3), Alertmanager, Loki and Kubernetes (had once, kept in a cache)
-	@"$(BIN)/python" scripts/parts.py get kafka prometheus prometheus-3 alertmanager loki kubernetes || true
+test-real: $(VENV)/dev  ## the suites on a real Kafka, Prometheus (2 and 3), Alertmanager, Loki, Kubernetes and Docker (had once, kept in a cache)
+	@"$(BIN)/python" scripts/parts.py get kafka prometheus prometheus-3 alertmanager docker loki kubernetes || true
 	@"$(BIN)/python" -m pytest -m real
 
 lint: $(VENV)/dev  ## style, types, import contracts
@@ -49,6 +49,7 @@ lock: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
 
 docs: $(VENV)/dev  ## write the reference pages that are generated
 	@"$(BIN)/python" -m engine.edge.settings_doc
+	@"$(BIN)/sentinel" schema runbooks > docs/runbook.schema.json
 
 clean:  ## what the other targets made
 	rm -rf "$(VENV)" var out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

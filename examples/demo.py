@@ -1,8 +1,9 @@
 """`make demo`: the stand-in stack breaks in three ways; Sentinel detects, decides, repairs, verifies and writes it up.
 
 Everything is real but the stack's business: three HTTP services with their metrics, logs and tables, a load generator
-with over a thousand connections, Kafka's protocol, PostgreSQL, the rules and runbooks in rules/. At the end the
-recorded topics are run through the same rules again, and every decision must come out as it was made.
+with over a thousand connections, Kafka's protocol, PostgreSQL, the rules in rules/ and, because the stand-in runs on no
+Kubernetes, runbooks that repair it by its admin API (examples/aureus/rules). At the end the recorded topics are run
+through the same rules again, and every decision must come out as it was made.
 
 The exit status is 0 only if all of it happened.
 """
@@ -37,6 +38,7 @@ from engine.loading import Loaded, load, load_texts
 from engine.replay import Comparison, replay
 from examples.demo_setup import (
     PROJECT,
+    RULES,
     Aureus,
     DemoError,
     Options,
@@ -250,7 +252,7 @@ async def _record(recorder: Recorder, until: asyncio.Event) -> None:
 async def demo(out: Path, options: Options) -> int:
     """Run the demo; the exit status."""
     screen = Screen()
-    loaded = load([PROJECT / "rules"])
+    loaded = load(RULES)
     if loaded.errors:
         raise DemoError("\n".join(map(str, loaded.errors)))
     token = secrets.token_hex(16)

@@ -22,6 +22,8 @@ from engine.edge.settings_sources import ScrapeJob
 
 PROJECT = Path(__file__).resolve().parent.parent
 SCRAPE_S = 2.0
+RULES = [PROJECT / "examples" / "aureus" / "rules", PROJECT / "rules"]
+"""What Sentinel ships, and before it the runbooks for the stand-in: the first that matches an alert takes it."""
 
 
 class DemoError(Exception):
@@ -154,7 +156,7 @@ def settings(folder: Path, database: Database, databases: dict[str, str], ports:
                 "remote_write": empty.connectors.remote_write.model_copy(update={"lateness_ms": 1_000, "settle_ms": 0}),
             }
         ),
-        rules=empty.rules.model_copy(update={"paths": [PROJECT / "rules"]}),
+        rules=empty.rules.model_copy(update={"paths": RULES}),
         responder=empty.responder.model_copy(
             update={
                 "overrides": [ModeOverride(action="http.request", namespace="aureus", mode="auto")],

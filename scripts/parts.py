@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ from pathlib import Path
 KAFKA_VERSION = "4.1.1"
 LOKI_VERSION = "3.7.8"
 LOKI_MODULE = "github.com/grafana/loki/v3"
-PROMETHEUS_3_RELEASE = "forky"  # the first Debian with a Prometheus that sends remote write 2.0
+NEWER_DEBIAN = "forky"  # the first Debian with a Prometheus that sends remote write 2.0, and with Compose 2
 KUBERNETES_VERSION = "1.36.3"
 ETCD_VERSION = "3.6.16"  # the line whose client this Kubernetes is built with
 DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -137,6 +137,12 @@ def _obtain_debian(package: str, program: str, folder: Path) -> None:
     for tool in ("apt-get", "dpkg"):
         if not shutil.which(tool):
             raise UnavailableError(f"there is no {tool}: this way needs Debian; or put {program} on PATH")
+    _unpack(package, folder)
+    run([f"usr/bin/{program}", "--version"], folder)
+
+
+def _unpack(package: str, folder: Path) -> None:
+    """What a package of this machine's release installs; nothing is installed."""
     try:
         run(["apt-get", "download", package], folder)
     except UnavailableError:
@@ -144,26 +150,29 @@ def _obtain_debian(package: str, program: str, folder: Path) -> None:
             raise
         run(["apt-get", "update"], folder)  # a fresh container has no package lists
         run(["apt-get", "download", package], folder)
+    _unpack_file(package, folder)
+
+
+def _unpack_file(package: str, folder: Path) -> None:
     (file,) = folder.glob(f"{package}_*.deb")
     run(["dpkg", "-x", file.name, "."], folder)
     file.unlink()
-    run([f"usr/bin/{program}", "--version"], folder)
 
 
-def obtain_prometheus_3(folder: Path) -> None:
-    """The programs of the package in a newer release, from the mirror that this machine uses; they need only libc.
+def _obtain_newer_debian(packages: Sequence[str], folder: Path) -> None:
+    """Packages of a newer release, unpacked, from the mirror that this machine uses.
 
     Package lists and what is downloaded stay in the part's own folder: the machine's package manager never sees them.
     """
     if not shutil.which("dpkg"):
-        raise UnavailableError("there is no dpkg: this way needs Debian; or put a Prometheus 3 into the cache yourself")
+        raise UnavailableError("there is no dpkg: this way needs Debian; or put the program into the cache yourself")
     known = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT)", "Origin: Debian"], folder)
     mirrors = [line.split()[0] for line in known.splitlines() if line.endswith(" main")]
     if not mirrors:
         raise UnavailableError("this machine's package manager knows no mirror of Debian; `apt-get update` may tell it")
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)
-    source = f"deb [signed-by={DEBIAN_KEYRING}] {mirrors[0]} {PROMETHEUS_3_RELEASE} main\n"
+    source = f"deb [signed-by={DEBIAN_KEYRING}] {mirrors[0]} {NEWER_DEBIAN} main\n"
     (folder / "sources").write_text(source, encoding="utf-8")
     own = {
         "Dir::Etc::sourcelist": folder / "sources",
@@ -175,15 +184,43 @@ def obtain_prometheus_3(folder: Path) -> None:
     }
     apt = ["apt-get", *(f"-o{name}={value}" for name, value in own.items())]
     run([*apt, "update"], folder)
-    run([*apt, "download", "prometheus"], folder)
-    (package,) = folder.glob("prometheus_*.deb")
-    run(["dpkg", "-x", package.name, "."], folder)
+    run([*apt, "download", *packages], folder)
+    for package in packages:
+        _unpack_file(package, folder)
     for name in ("lists", "cache"):
         shutil.rmtree(folder / name)
-    package.unlink()
+
+
+def obtain_prometheus_3(folder: Path) -> None:
+    """The programs of the package in a newer release; they need only libc."""
+    _obtain_newer_debian(["prometheus"], folder)
     version = run(["usr/bin/prometheus", "--version"], folder)
     if "version 3." not in version:
         raise UnavailableError(f"the newer release has no Prometheus 3 but {version.splitlines()[0]}")
+
+
+def obtain_docker(folder: Path) -> None:
+    """A Docker engine with its client, Compose as its plugin, and a busybox to make images of, in one folder.
+
+    All of a newer release, which needs only an old libc, but for runc: that one is this machine's release's.
+    """
+    _obtain_newer_debian(["docker.io", "docker-cli", "docker-compose", "containerd", "busybox-static"], folder)
+    _unpack("runc", folder)
+    plugins = folder / "bin" / "cli-plugins"
+    plugins.mkdir(parents=True)
+    for program in (
+        "bin/docker",
+        "bin/containerd",
+        "bin/containerd-shim-runc-v2",
+        "bin/busybox",
+        "sbin/dockerd",
+        "sbin/runc",
+    ):
+        (folder / "usr" / program).rename(folder / "bin" / Path(program).name)
+    (folder / "usr" / "libexec" / "docker" / "cli-plugins" / "docker-compose").rename(plugins / "docker-compose")
+    shutil.rmtree(folder / "usr")
+    for program in ("docker", "containerd", "dockerd", "runc", "cli-plugins/docker-compose"):
+        run([f"bin/{program}", "--version"], folder)
 
 
 def obtain_loki(folder: Path) -> None:
@@ -257,7 +294,8 @@ PARTS = {
         Part("kafka", KAFKA_VERSION, "libs", obtain_kafka),
         Part("prometheus", "debian", "usr/bin", obtain_prometheus, ("prometheus", "promtool")),
         Part("alertmanager", "debian", "usr/bin", obtain_alertmanager, ("prometheus-alertmanager",)),
-        Part("prometheus-3", PROMETHEUS_3_RELEASE, "usr/bin", obtain_prometheus_3),
+        Part("prometheus-3", NEWER_DEBIAN, "usr/bin", obtain_prometheus_3),
+        Part("docker", NEWER_DEBIAN, "bin", obtain_docker),
         Part("loki", LOKI_VERSION, "bin", obtain_loki, ("loki",)),
         Part(
             "kubernetes",

@@ -1,9 +1,11 @@
-"""One real PostgreSQL for the whole run, a fresh migrated database for each test that asks for one, and one cluster."""
+"""One real PostgreSQL, cluster and Docker engine for the whole run; a fresh migrated database for a test that asks."""
 
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,6 +15,7 @@ from engine.edge import embedded_postgres
 from engine.edge.database import Database, connect_pool, socket_url, url_of
 from engine.edge.migrate import migrate
 from tests.cluster import Cluster, running_cluster
+from tests.docker_engine import DockerEngine, running_docker
 
 _TEMPLATE = "sentinel_template"
 _numbers = itertools.count(1)
@@ -58,4 +61,11 @@ async def database(postgres_url: str, migrated_template: str) -> AsyncIterator[D
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A Kubernetes API with its controllers; each test takes a namespace of its own."""
     with running_cluster(tmp_path_factory.mktemp("kubernetes")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[DockerEngine]:
+    """A Docker engine with Compose; each test takes a project of its own."""
+    with tempfile.TemporaryDirectory() as folder, running_docker(Path(folder)) as running:
         yield running

@@ -29,6 +29,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
+from engine.actions._compose import ComposeApi, ServiceRef
 from engine.actions._kubernetes import KubernetesApi, ObjectRef
 from engine.actions._permissions import KubernetesRule, Permission, ServiceAccess, SqlGrant
 from engine.actions._refused import RefusedError
@@ -83,12 +84,16 @@ class Environment:
     paused: Callable[[], Awaitable[bool]] = field(default=_never_paused, repr=False)
     kubernetes: KubernetesApi | None = field(default=None, repr=False)
     postgres_settings: frozenset[str] = frozenset()
+    compose: Mapping[str, ComposeApi] = field(default_factory=dict, repr=False)
     command: str = ""
 
     def allows(self, target: Target) -> bool:
         """Whether the target is on the allow-list of its kind; the namespaces of a cluster the executor looks at."""
         if target.kind == "kubernetes":
             return self.kubernetes is not None and ObjectRef.parse(target.name) is not None
+        if target.kind == "compose":
+            ref = ServiceRef.parse(target.name)
+            return ref is not None and ref.project in self.compose
         return target.name in {"http": self.hosts, "postgres": self.databases}.get(target.kind, {})
 
     def redact(self, text: str) -> str:

@@ -16,17 +16,18 @@ from engine.actions._cluster import api_of
 from engine.actions._kubernetes import AUTOSCALERS, Object, ObjectRef, Request
 from engine.actions._workload import autoscaler_of, ready, replicas
 
-_Count = Annotated[int, Meta(ge=1, le=10_000)]
+_Count = Annotated[int, Meta(ge=0, le=10_000)]
+_Ceiling = Annotated[int, Meta(ge=1, le=10_000)]
 
 
 class Params(RolloutParams, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Either `replicas`, so many, or `by`, so many more (fewer if negative); never below `floor` or above `ceiling`.
 
     `allow_shrink` permits fewer pods than now, `override_autoscaler` to act though an autoscaler is in charge,
-    `allow_outage` to shrink a StatefulSet whose pods are not all ready.
+    `allow_outage` to have no pod at all, and to shrink a StatefulSet whose pods are not all ready.
     """
 
-    ceiling: _Count
+    ceiling: _Ceiling
     floor: _Count = 1
     replicas: _Count | None = None
     by: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
@@ -52,6 +53,8 @@ def wanted_replicas(current: int, params: Params) -> int:
         raise RefusedError("at_floor", f"only {current} pods, the floor is {params.floor}")
     if wanted < current and not params.allow_shrink:
         raise RefusedError("would_shrink", f"from {current} to {wanted} pods; `allow_shrink: true` permits it")
+    if wanted < current and wanted == 0 and not params.allow_outage:
+        raise RefusedError("last_healthy_replica", "no pod would be left; `allow_outage: true` does it all the same")
     return wanted
 
 
@@ -83,9 +86,10 @@ async def _alter(env: Environment, ref: ObjectRef, workload: Object, params: Par
 def _undo(params: Params, plan: Plan) -> Undo | None:
     for change in plan.changes[0]["differences"] if plan.changes else ():
         if change["path"] == "spec.replicas":
-            before = max(1, change["from"])
+            before = change["from"]
             bounds = {"floor": min(params.floor, before), "ceiling": max(params.ceiling, before)}
-            return Undo("kubernetes.scale", {"replicas": before, "allow_shrink": True, **bounds})
+            outage = {} if before else {"allow_outage": True}
+            return Undo("kubernetes.scale", {"replicas": before, "allow_shrink": True, **bounds, **outage})
     return None
 
 

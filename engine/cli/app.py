@@ -33,6 +33,7 @@ _COMMANDS = {
     "replay": "replay.replay",
     "notify": "notify.notify",
     "permissions": "permissions.permissions",
+    "schema": "schema.schema",
     "config": "admin.config",
     "keys": "admin.keys",
     "audit": "admin.audit",

@@ -1,11 +1,11 @@
-"""`sentinel permissions`: what the executor must be allowed for the loaded runbooks, and no more."""
+"""`sentinel permissions`: what executor and responder must be allowed for the loaded runbooks, and no more."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from engine.response.runbook import Runbook
 
 _ROLE_NAME = "aureus-sentinel-executor"
+_NOTHING = "# no runbook reads or changes these namespaces"
+_READER_NAME = "aureus-sentinel-responder"
 
 
 class Format(StrEnum):
@@ -36,9 +38,17 @@ Paths = Annotated[
 ]
 Namespaces = Annotated[
     list[str] | None,
-    typer.Option("--namespace", "-n", metavar="NAME", help="Repeatable; default executor.namespaces."),
+    typer.Option(
+        "--namespace", "-n", metavar="NAME", help="Repeatable; default executor.namespaces and responder.namespaces."
+    ),
 ]
-Account = Annotated[str, typer.Option(metavar="NAMESPACE/NAME", help="The service account that the executor runs as.")]
+Account = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMESPACE/NAME[,NAME]",
+        help="The service account that the executor runs as, and the responder's beside it.",
+    ),
+]
 Role = Annotated[
     str, typer.Option(metavar="NAME", help="The executor's PostgreSQL role where executor.databases names none.")
 ]
@@ -50,22 +60,26 @@ def permissions(
         Format, typer.Option("--format", help="`yaml`: RBAC for kubectl apply; `sql`: grants.")
     ] = Format.text,
     namespace: Namespaces = None,
-    account: Account = "aureus-sentinel/executor",
+    account: Account = "aureus-sentinel/executor,responder",
     role: Role = "sentinel",
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Print what the executor's accounts need for the actions of the runbooks, and nothing more."""
+    """Print what the runbooks' actions need of the executor's accounts, and their reads of the responder's: no more."""
     current = settings(config, set_).settings
-    needs = _needs(_runbooks(paths or current.rules.paths))
+    runbooks = _runbooks(paths or current.rules.paths)
+    needs, reads = _needs(runbooks), _reads(runbooks)
     if format_ is Format.yaml:
-        _say_rbac(needs, namespace or current.executor.namespaces, account)
+        place, executor, responder = _accounts(account)
+        manifests = _rbac(needs, namespace or current.executor.namespaces, (place, executor), _ROLE_NAME)
+        manifests += _rbac(reads, namespace or current.responder.namespaces, (place, responder), _READER_NAME)
+        say(yaml.safe_dump_all(manifests, sort_keys=False).rstrip() if manifests else _NOTHING)
     elif format_ is Format.sql:
         for line in _grants(needs, current, role):
             say(line)
     else:
         shown = table("RUNBOOK", "STEP", "ACTION", "NEEDS")
-        for need in needs:
+        for need in [*needs, *reads]:
             for one in need.permissions:
                 shown.add_row(need.runbook, need.step, need.action, str(one))
         say_table(shown)
@@ -89,26 +103,34 @@ def _needs(runbooks: Iterable[Runbook]) -> list[Need]:
     return list(needs_of(runbooks, load_actions()))
 
 
-def _say_rbac(needs: list[Need], namespaces: list[str], account: str) -> None:
+def _reads(runbooks: Iterable[Runbook]) -> list[Need]:
+    from engine.actions._reads import reads_of
+
+    return list(reads_of(runbooks))
+
+
+def _accounts(account: str) -> tuple[str, str, str]:
+    """The namespace of the accounts, the executor's and the responder's."""
+    place, _, names = account.partition("/")
+    executor, _, responder = names.partition(",")
+    if not place or not executor:
+        raise Stop(f"--account is NAMESPACE/NAME or NAMESPACE/NAME,NAME, not {account!r}")
+    return place, executor, responder or "responder"
+
+
+def _rbac(needs: list[Need], namespaces: list[str], account: tuple[str, str], role: str) -> list[dict[str, Any]]:
+    """The manifests for one role of Sentinel, in each namespace that its needs may name."""
     from engine.actions._needs import in_namespace
     from engine.actions._permissions import merged_rules, rbac_manifests
 
-    place, _, name = account.partition("/")
-    if not place or not name:
-        raise Stop(f"--account is NAMESPACE/NAME, not {account!r}")
     on_clusters = [need for need in needs if merged_rules(need.permissions)]
     if on_clusters and not namespaces:
-        raise Stop("which namespaces? Set executor.namespaces or give --namespace")
-    manifests = [
+        raise Stop("which namespaces? Set executor.namespaces and responder.namespaces or give --namespace")
+    return [
         one
         for namespace in sorted(set(namespaces))
-        for one in rbac_manifests(in_namespace(on_clusters, namespace), namespace, (place, name), _ROLE_NAME)
+        for one in rbac_manifests(in_namespace(on_clusters, namespace), namespace, account, role)
     ]
-    say(
-        yaml.safe_dump_all(manifests, sort_keys=False).rstrip()
-        if manifests
-        else "# no runbook changes these namespaces"
-    )
 
 
 def _grants(needs: list[Need], current: Settings, role: str) -> Iterator[str]:

@@ -7,23 +7,32 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import re2
 import typer
 from msgspec import Struct
 
-from engine.cli.output import NO, Json, Stop, complain, say, say_json, show_problem
+from engine.cli.output import NO, Json, Stop, complain, say, say_json, say_table, show_problem, table
 from engine.core.diagnostics import Document, Problem, load_yaml
 
 if TYPE_CHECKING:
     from engine.loading import Loaded
+    from engine.response.coverage import CoveredWay
+    from engine.response.runbooktest import Course
     from engine.ruletest import CaseResult, TestFile
 
 Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATHS", help="Test files and folders; default ./rules.")]
 Run = Annotated[
     list[str] | None,
     typer.Option("--run", metavar="REGEX", help="Only rule tests with a matching name, no runbook tests; repeatable."),
+]
+Coverage = Annotated[
+    bool, typer.Option("--coverage", help="Print every way of the runbooks and the cases that took it.")
+]
+Least = Annotated[
+    int | None,
+    typer.Option("--min-coverage", metavar="PERCENT", min=0, max=100, help="Fail if fewer ways of runbooks are taken."),
 ]
 
 
@@ -43,10 +52,11 @@ class Ran(Struct):
 
 @dataclass
 class Session:
-    """What one call of the command works with: which rule tests are wanted, and the rules it has loaded by folder."""
+    """What one call of the command works with: the rule tests wanted, rules by folder, how runbook tests went."""
 
     wanted: re2._Regexp | None
     folders: dict[Path, Loaded] = field(default_factory=dict)
+    courses: list[Course] = field(default_factory=list)
 
     def rules(self, folder: Path) -> Loaded:
         """All rules and runbooks below a folder."""
@@ -56,11 +66,20 @@ class Session:
             self.folders[folder] = load([folder])
         return self.folders[folder]
 
+    def ways(self) -> list[CoveredWay]:
+        """Every way that the loaded runbooks name, and how many cases took it."""
+        from engine.response.coverage import coverage
+
+        runbooks = {(one.file, one.name): one for rules in self.folders.values() for one in rules.runbooks}
+        return coverage(runbooks.values(), self.courses)
+
 
 Runner = Callable[[list[Document], Path, Session], Ran]
 
 
-def run_tests(paths: Paths = None, run: Run = None, json: Json = False) -> None:
+def run_tests(
+    paths: Paths = None, run: Run = None, coverage: Coverage = False, least: Least = None, json: Json = False
+) -> None:
     """Run the unit tests of rules (promtool's files, too) and runbooks; exit 1 if a case fails or there is none."""
     started_s = time.monotonic()
     session = Session(_pattern(run or []))
@@ -69,19 +88,44 @@ def run_tests(paths: Paths = None, run: Run = None, json: Json = False) -> None:
         total.add(_run_file(file, session))
     for rules in session.folders.values():
         total.problems = [*total.problems, *rules.errors]
+    ways = session.ways() if session.courses or coverage or least is not None else []
+    total.problems = [*total.problems, *_untaken(ways, least)]
     problems = sorted(total.problems)
     ok = all(problem.severity != "error" for problem in problems)
     if json:
-        say_json({"ok": ok, "cases": total.cases, "failed": total.failed, "problems": problems})
+        say_json({"ok": ok, "cases": total.cases, "failed": total.failed, "problems": problems, "ways": ways})
     else:
         for problem in problems:
             complain(show_problem(problem))
+        if coverage:
+            _say_ways(ways)
         took_s = time.monotonic() - started_s
         say(f"{total.cases} cases: {total.cases - total.failed} passed, {total.failed} failed ({took_s:.1f} s)")
+        if ways:
+            say(f"{sum(way.cases > 0 for way in ways)} of {len(ways)} ways of runbooks taken")
     if not ok:
         raise typer.Exit(NO)
     if not total.cases:
         raise Stop(_nothing(session), NO)
+
+
+def _untaken(ways: list[CoveredWay], least: int | None) -> Iterator[Problem]:
+    """The ways that no case took: errors where that is more than allowed."""
+    from engine.response.coverage import share
+
+    found = share(ways)
+    severity: Literal["error", "warning"] = "error" if least is not None and found < least else "warning"
+    for way in ways:
+        if not way.cases:
+            message = f"{way.runbook}: no case takes `{way.way}` of step {way.step}"
+            yield Problem(way.file, way.line, way.column, message, severity)
+
+
+def _say_ways(ways: list[CoveredWay]) -> None:
+    shown = table("RUNBOOK", "STEP", "WAY", "CASES", "PLACE")
+    for way in ways:
+        shown.add_row(way.runbook, way.step, way.way, str(way.cases), f"{way.file}:{way.line}")
+    say_table(shown)
 
 
 def _pattern(run: list[str]) -> re2._Regexp | None:
@@ -134,7 +178,8 @@ def _run_runbooks(documents: list[Document], file: Path, session: Session) -> Ra
         return Ran()
     rules = session.rules(file.parent.parent if file.parent.name == "tests" else file.parent)
     count = sum(len(document.data.get("runbook_tests") or ()) for document in documents)
-    failures, _ = run_all(file.read_text(encoding="utf-8"), str(file), rules.runbooks, actions=load_actions())
+    failures, courses = run_all(file.read_text(encoding="utf-8"), str(file), rules.runbooks, actions=load_actions())
+    session.courses += courses.values()
     problems = [Problem(one.file, one.line, one.column, f"{one.case}: {one.message}") for one in failures]
     return Ran(count, len({failure.case for failure in failures}), problems)
 

@@ -146,7 +146,7 @@ async def decide(
     kind = "approval.refused"
     if approval is not None and reason == "accepted":
         approval = await _write(conn, approval, decision, by, now_ms)
-        kind = "approval.seconded" if approval.state == "waiting" else f"approval.{approval.state}"
+        kind = "approval.first_of_two" if approval.state == "waiting" else f"approval.{approval.state}"
     data: dict[str, object] = {"decision": decision, "reason": reason}
     if approval is not None:
         data |= {"sha256": approval.body_sha256, "yes": f"{len(approval.yes_by)} of {approval.people}"}

@@ -64,9 +64,9 @@ class ExecutorSettings(Struct, frozen=True):
     name: str
     allow_actions: frozenset[str]
     mode: Callable[[Command, bool], Mode]
-    people: Callable[[Command], int] = _one
     namespaces: frozenset[str] = frozenset()
     lease_ms: int = 60_000
+    people: Callable[[Command], int] = _one
 
 
 class MalformedCommandError(ValueError):
@@ -258,7 +258,7 @@ class Executor:
             return self._outcome(command, "refused", error.reason, planned | self._refused(error), started_ms)
         except Exception as error:  # as above; it may have happened or not
             result = Result("unknown", "run_error", {"error": self._words(error)})
-        detail = {**planned, "result": result.detail} | ({"undo": msgspec.to_builtins(undo)} if undo else {})
+        detail = {**result.detail, **planned} | ({"undo": msgspec.to_builtins(undo)} if undo else {})
         if result.status == "failed":
             return self._outcome(command, "failed", result.reason, detail, started_ms)
         check = await self._check(command, plan)

@@ -32,7 +32,7 @@ async def open_kubernetes(kubeconfig: Path | None, context: str, timeout_s: floa
         from kubernetes.aio import client, config  # optional, and a second to import: only where it is needed
     except ImportError as error:
         raise KubernetesConfigError(
-            "namespaces need Kubernetes' client: install aureus-sentinel[kubernetes]"
+            "executor.namespaces and responder.namespaces need Kubernetes' client: install aureus-sentinel[kubernetes]"
         ) from error
     settings = client.Configuration()
     settings.retries = False  # a request is sent once; whoever sends it decides about another attempt
@@ -45,7 +45,7 @@ async def open_kubernetes(kubeconfig: Path | None, context: str, timeout_s: floa
         raise KubernetesConfigError(
             f"no way to the cluster: {type(error).__name__} {error}; "
             "inside a cluster the pod needs a service account, "
-            "outside set kubernetes.kubeconfig beside the namespaces"
+            "outside set executor.kubernetes.kubeconfig, and responder.kubernetes.kubeconfig for what is read"
         ) from error
     async with client.ApiClient(settings) as api:
         yield KubernetesClient(api, timeout_s)

@@ -87,7 +87,7 @@ def on_decided(turn: Turn, event: Decided) -> None:
         why = f"the runbook has no action {turn.state.step!r} any more"
         _not_sent(turn, command, event.by, why)
         turn.escalate("runbook_changed", why)
-    elif turn.state.alert.standing != "firing":
+    elif turn.state.alert.standing != "firing" and not run.completes(turn, step.body):
         _not_sent(turn, command, event.by, f"{turn.name_of(turn.state.trigger)} has ended meanwhile")
         run.trigger_ended(turn)
     else:

@@ -82,7 +82,7 @@ class ChainCheck:
         if row.seq < due:
             return AuditBreak(row.seq, "stands out of order or twice")
         if row_hash(row) != row.hash:
-            return AuditBreak(row.seq, "was changed: its content does not give its hash")
+            return AuditBreak(row.seq, _what_became_of(row))
         if row.previous != self.head.hash:
             return AuditBreak(row.seq, "does not follow the row before it: one of the two was replaced or inserted")
         self.head = AuditHead(row.seq, row.hash)
@@ -100,6 +100,13 @@ class ChainCheck:
         if head.hash != end.hash:
             return AuditBreak(end.seq, "is not the row the stored head names")
         return None
+
+
+def _what_became_of(row: AuditRow) -> str:
+    for was in (row.seq - 1, row.seq + 1):
+        if row_hash(msgspec.structs.replace(row, seq=was)) == row.hash:
+            return f"was row {was} when it was written: a row was inserted, removed or moved here or right before"
+    return "was changed: its content does not give its hash"
 
 
 def verify(rows: Iterable[AuditRow], head: AuditHead | None) -> AuditBreak | None:

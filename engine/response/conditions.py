@@ -24,7 +24,7 @@ Scope = Mapping[str, object]
 _POSITION = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _BINDING = re.compile(r"\.\s*(?:map|filter|all|exists|exists_one)\s*\(\s*([A-Za-z_]\w*)\s*,")
 _STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
-_FUNCTIONS = frozenset(
+FUNCTIONS = frozenset(
     {"all", "bool", "bytes", "contains", "double", "duration", "endsWith", "exists", "exists_one", "filter", "has"}
     | {"int", "map", "matches", "size", "startsWith", "string", "timestamp", "type", "uint"}
 )
@@ -120,7 +120,7 @@ def condition(text: str) -> Condition:
             raise TextError(f"bad CEL: {error}") from error
         raise TextError(f"bad CEL: {found[3]}", int(found[1]), int(found[2])) from error
     unknown = sorted(name for name in program.functions() if name.isidentifier() and name[0] != "_")
-    unknown = [name for name in unknown if name not in _FUNCTIONS]
+    unknown = [name for name in unknown if name not in FUNCTIONS]
     if unknown:
         raise TextError(f"bad CEL: no function {unknown[0]!r}")
     return Condition(text, program)

@@ -34,7 +34,7 @@ from engine.response.model import (
     TimerDue,
     scope_of,
 )
-from engine.response.steps import Runbook, Verify, group_key
+from engine.response.steps import Act, Runbook, Verify, group_key
 from engine.response.turn import Turn, priority_of, seen_of
 
 _BEFORE_ACTING = ("evidence", "wait", "clear")
@@ -152,7 +152,9 @@ def _on_ended(turn: Turn, transition: Transition, known: AlertSeen) -> None:
 
 
 def _on_none_firing(turn: Turn) -> None:
-    kind = turn.state.awaiting.kind
+    kind, step = turn.state.awaiting.kind, answers.step_of(turn)
+    if kind == "approval" and step is not None and isinstance(step.body, Act) and run.completes(turn, step.body):
+        return
     free = kind in ("approval", "people", "clear", "muted") or (kind in _BEFORE_ACTING and not turn.has_acted())
     if not free:
         return  # the verification judges

@@ -269,7 +269,8 @@ class IncidentState(Struct, frozen=True):
     """Everything an incident is. Times are wall clock except those of alerts.
 
     `attempt` counts runs of the runbook (an incident opened again starts the next), `trail` lists the steps of the
-    present run. `escalation_level` is how many levels of the chain were told. `held`: in this run something was not
+    present run. `ineffective`: something was tried that did not help; `unproven`: and no later verification has held.
+    `escalation_level` is how many levels of the chain were told. `held`: in this run something was not
     done or not told because of a silence or maintenance, so the runbook runs again when that is over. `joined` are
     alerts that this incident explains or that were merged into it; they do not decide how it goes on.
     """
@@ -291,6 +292,7 @@ class IncidentState(Struct, frozen=True):
     actions: list[ActionTaken] = []
     cause: str = ""
     ineffective: bool = False
+    unproven: bool = False
     escalated_reason: str = ""
     escalation_level: int = 0
     escalation_due_ms: int | None = None

@@ -80,6 +80,7 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         evidence={},
         cause="",
         ineffective=state.ineffective or acted,
+        unproven=False,
         escalated_reason="",
         escalation_level=0,
         escalation_due_ms=None,
@@ -147,16 +148,27 @@ def _trigger_muted(turn: Turn) -> bool:
 
 def finish(turn: Turn) -> None:
     """The steps are through."""
-    if turn.all_cleared():
-        turn.resolve("verified" if turn.has_acted() else "cleared", "all alerts are cleared")
+    if turn.all_cleared() and not turn.state.unproven:
+        turn.resolve(_resolution(turn), "all alerts are cleared")
     elif turn.state.held:
         turn.hold(turn.muted)
     elif turn.state.escalated_reason:
         turn.set(awaiting=Awaiting("people"))
+    elif turn.state.unproven:
+        turn.escalate("ineffective", "the steps are through and no verification has held")
     elif turn.has_acted():
         turn.escalate("still_firing", "the steps are through and the alert is not cleared")
     else:
         turn.set(awaiting=Awaiting("clear"))
+
+
+def _resolution(turn: Turn) -> str:
+    """How an incident whose alerts are all cleared came to its end; without a verification nothing is verified."""
+    runbook = turn.context.runbook
+    if not turn.has_acted():
+        return "cleared"
+    judged = runbook and any(isinstance(step.body, Verify) for step in runbook.steps if step.name in turn.state.trail)
+    return "verified" if judged else "cleared_after_escalation"
 
 
 def _enter(turn: Turn, step: Step) -> str | None:
@@ -213,12 +225,16 @@ def _decide(turn: Turn, step: Step, body: Decide) -> str:
 
 
 def investigate(turn: Turn, step: Step, body: InvestigateStep) -> None:
-    """Ask a step's question."""
+    """Ask a step's question; one that cannot be put is evidence that could not be had."""
     state = turn.state
     try:
         query = _query(body.source, scope_of(state))
     except RenderError as error:
-        go(turn, body.on_failure, "investigation_failed", f"{step.name}: {error}")
+        turn.note("evidence.failed", f"{step.name}: could not be asked: {error}", step=step.name)
+        if isinstance(step.body, Verify):
+            verify_failed(turn, step, step.body, "no_evidence", str(error))
+        else:
+            go(turn, body.on_failure, "investigation_failed", f"{step.name}: {error}")
         return
     asked = Investigate(state.id, state.attempt, step.name, query, body.timeout_ms, body.max_rows)
     turn.effects.append(asked)
@@ -284,28 +300,42 @@ def expect(turn: Turn, step: Step, body: Verify) -> None:
             verify_failed(turn, step, body, "expect_failed", f"`{body.expect.text}` does not hold")
             return
     turn.note("verify.succeeded", f"{step.name}: the alert is cleared and stays so", step=step.name)
+    turn.set(unproven=False)
     go(turn, step.following)
 
 
 def verify_failed(turn: Turn, step: Step, body: Verify, reason: str, text: str) -> None:
     """What was done did not help: from here on nothing happens without a person."""
     turn.note("verify.failed", f"{step.name}: {text}", step=step.name, reason=reason)
-    turn.set(ineffective=True)
+    turn.set(ineffective=True, unproven=True)
     go(turn, body.on_failure, f"ineffective_{reason}", f"what was done did not help: {text}")
 
 
+def completes(turn: Turn, act: Act) -> bool:
+    """Whether an action completes what this run has begun, and so is done though the alert may have ended.
+
+    What was isolated has to come back: that the alert ended is what isolating was for.
+    """
+    return act.even_if_ended and turn.has_acted() and not turn.state.ineffective
+
+
+def _nothing_fires(turn: Turn) -> bool:
+    """Whether there is no alert to act on any more; then the run is over, or people's."""
+    if turn.any_firing():
+        return trigger_ended(turn)
+    # Seldom reached: an alert that ends while the incident waits ends the run at once, see `incident`.
+    lost = turn.unknown()
+    if lost:
+        turn.escalate("no_data", f"not acting on vanished data: {lost}")
+    elif turn.state.ineffective:
+        turn.escalate("ineffective", "the alert is cleared, but what was done did not help; not acting again")
+    else:
+        turn.settle("cleared before acting")
+    return True
+
+
 def _act(turn: Turn, step: Step, act: Act) -> str | None:
-    if not turn.any_firing():
-        # Seldom reached: an alert that ends while the incident waits ends the run at once, see `incident`.
-        lost = turn.unknown()
-        if lost:
-            turn.escalate("no_data", f"not acting on vanished data: {lost}")
-        elif turn.state.ineffective:
-            turn.escalate("ineffective", "the alert is cleared, but what was done did not help; not acting again")
-        else:
-            turn.settle("cleared before acting")
-        return None
-    if trigger_ended(turn) or _trigger_muted(turn):
+    if (not completes(turn, act) and _nothing_fires(turn)) or _trigger_muted(turn):
         return None
     scope = dict(scope_of(turn.state))
     try:

@@ -17,7 +17,7 @@ from engine.response.conditions import Condition, Text
 from engine.response.reader import Reader
 from engine.response.steps import Act, ActionDeclaration, Mode, ParamTree, Value
 
-_KEYS = ("action", "target", "params", "subject", "mode", "expires", "on_empty", "on_failure")
+_KEYS = ("action", "target", "params", "subject", "mode", "expires", "on_empty", "on_failure", "even_if_ended")
 _MODES: tuple[Mode, ...] = get_args(Mode)
 _DEFAULT_EXPIRY_MS = 300_000
 # A text from outside inside one of these would be read as code, or as another address: it has to be quoted.
@@ -52,6 +52,7 @@ def read_act(reader: Reader, path: Path, item: object, *, ask: bool) -> Act:
         question=question,
         on_empty=reader.optional(path, data, "on_empty"),
         on_failure=reader.optional(path, data, "on_failure"),
+        even_if_ended=_switch(reader, (*path, "even_if_ended"), data.get("even_if_ended", False)),
     )
 
 
@@ -60,6 +61,12 @@ def _expiry(reader: Reader, path: Path, item: object) -> int:
     if expires_ms <= 0:
         reader.refuse(path, "`expires` is a duration longer than nothing")
     return expires_ms
+
+
+def _switch(reader: Reader, path: Path, item: object) -> bool:
+    if not isinstance(item, bool):
+        reader.refuse(path, f"`{path[-1]}` is true or false, not {item!r}")
+    return item is True
 
 
 def _mode(reader: Reader, path: Path, item: object) -> Mode:

@@ -14,6 +14,7 @@ from engine.core.diagnostics import Path
 from engine.response.conditions import Condition, Text
 from engine.response.reader import Reader
 from engine.response.runbook_act import names_of
+from engine.response.runbook_types import check_types
 from engine.response.steps import (
     END,
     Act,
@@ -22,20 +23,21 @@ from engine.response.steps import (
     HttpSource,
     Investigate,
     KubernetesSource,
-    LogqlSource,
     Notify,
     PostgresSource,
-    PromqlSource,
     Runbook,
     Step,
     Verify,
+    kind_of,
+    source_kind,
 )
 
 _ALWAYS = frozenset({"labels", "alert", "incident"})
 
 
 def check_runbook(reader: Reader, path: Path, runbook: Runbook) -> None:
-    """Note every problem between the parts of a runbook."""
+    """Note every problem between the parts of a runbook; where there is none, what its conditions can never be."""
+    before = len(reader.problems)
     positions = {step.name: i for i, step in enumerate(runbook.steps)}
     places = _places(reader, path)
     whole = True
@@ -54,6 +56,8 @@ def check_runbook(reader: Reader, path: Path, runbook: Runbook) -> None:
     for text_path, text in _texts(runbook, path):
         for name in sorted(text.names() - _ALWAYS):
             reader.refuse(text_path, f"{name!r} is not known here; known: {', '.join(sorted(_ALWAYS))}")
+    if len(reader.problems) == before:
+        check_types(reader, path, places, runbook)
 
 
 def _places(reader: Reader, path: Path) -> dict[str, Path]:
@@ -72,17 +76,11 @@ def _ways(step: Step) -> Iterator[tuple[Path, str]]:
                 yield ("decide", i, "then" if branch.condition is not None else "else"), branch.target
         return
     yield ("next",), step.following
-    kind = _kind(body)
+    kind = kind_of(body)
     if isinstance(body, Act) and body.on_empty is not None:
         yield (kind, "on_empty"), body.on_empty
     if isinstance(body, Act | Investigate | Verify) and body.on_failure is not None:
         yield (kind, "on_failure"), body.on_failure
-
-
-def _kind(body: object) -> str:
-    if isinstance(body, Act):
-        return "ask" if body.question is not None else "act"
-    return type(body).__name__.lower()
 
 
 def _check_flow(reader: Reader, places: dict[str, Path], runbook: Runbook) -> None:
@@ -142,7 +140,7 @@ def _named_parts(body: object) -> Iterator[tuple[Path, frozenset[str]]]:
             yield from _part(("decide", i, "if"), branch.condition)
             yield from _part(("decide", i, "because"), branch.because)
     elif isinstance(body, Act):
-        kind = _kind(body)
+        kind = kind_of(body)
         yield from _part((kind, "subject"), body.subject)
         yield from _part((kind, "target"), body.target)
         yield from _part((kind, "question"), body.question)
@@ -155,7 +153,7 @@ def _named_parts(body: object) -> Iterator[tuple[Path, frozenset[str]]]:
             yield from _query_parts(("verify", "investigate"), body.fresh)
         yield from _part(("verify", "expect"), body.expect)
     elif isinstance(body, Notify | Escalate):
-        yield from _part((_kind(body), "text"), body.text)
+        yield from _part((kind_of(body), "text"), body.text)
 
 
 def _query_parts(path: Path, body: Investigate) -> Iterator[tuple[Path, frozenset[str]]]:
@@ -166,13 +164,9 @@ def _query_parts(path: Path, body: Investigate) -> Iterator[tuple[Path, frozense
     elif isinstance(source, KubernetesSource):
         yield (*path, "kubernetes", "target"), source.target.names()
     else:
-        bound, kind = (source.path, "http") if isinstance(source, HttpSource) else (source.query, _language(source))
+        bound = source.path if isinstance(source, HttpSource) else source.query
         for name, value in bound.params.items():
-            yield (*path, kind, "params", name), value.names()
-
-
-def _language(source: PromqlSource | LogqlSource) -> str:
-    return "promql" if isinstance(source, PromqlSource) else "logql"
+            yield (*path, source_kind(source), "params", name), value.names()
 
 
 def _part(path: Path, part: Condition | Text | None) -> Iterator[tuple[Path, frozenset[str]]]:

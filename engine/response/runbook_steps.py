@@ -2,7 +2,7 @@
 
 - `investigate`: asks a source, see `response.runbook_sources`;
 - `decide`: a list of `{if: CEL, then: step, because: text}`, the last one `{else: step}`;
-- `act`: `action`, `target`, `params`, `subject`, `mode`, `expires`, `on_empty`, `on_failure`;
+- `act`: `action`, `target`, `params`, `subject`, `mode`, `expires`, `on_empty`, `on_failure`, `even_if_ended`;
 - `ask`: as `act`, always for a person, with a `question`;
 - `wait`: a duration;
 - `verify`: `stabilisation`, `investigate`, `expect`, `on_failure`;
@@ -28,6 +28,7 @@ from engine.response.steps import (
     Step,
     Verify,
     Wait,
+    Way,
 )
 
 RESERVED = frozenset({"labels", "alert", "incident", "subject", END})
@@ -73,7 +74,25 @@ def _read_step(reader: Reader, path: Path, item: object, following: str) -> Step
             reader.refuse((*path, "next"), "`decide` says with `then` and `else` where it goes", key=True)
         following = reader.string((*path, "next"), item["next"], "`next`")
     body = _READ[kind](reader, (*path, kind), item[kind])
-    return Step(name, body, following) if body is not None else None
+    if body is None:
+        return None
+    ways = _named_ways(reader, path, kind, body)
+    if "next" in item:
+        ways = (*ways, Way("next", following, *reader.document.at_key((*path, "next"))))
+    return Step(name, body, following, ways, *reader.document.at((*path, "name")))
+
+
+def _named_ways(reader: Reader, path: Path, kind: str, body: Body) -> tuple[Way, ...]:
+    """The ways that the step's body names, with their places."""
+    at = reader.document.at_key
+    if isinstance(body, Decide):
+        keys = ["then" if branch.condition is not None else "else" for branch in body.branches]
+        return tuple(
+            Way(key, branch.target, *at((*path, kind, i, key)), branch=i)
+            for i, (key, branch) in enumerate(zip(keys, body.branches, strict=True))
+        )
+    named = [(key, getattr(body, key, None)) for key in ("on_empty", "on_failure")]
+    return tuple(Way(key, target, *at((*path, kind, key))) for key, target in named if target is not None)
 
 
 def _decide(reader: Reader, path: Path, item: object) -> Decide | None:

@@ -153,7 +153,7 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Course(Struct):
-    """How a case went."""
+    """How a case went. `trails`: the steps of each run of the runbook, growing."""
 
     state: IncidentState
     commands: list[Command]
@@ -161,6 +161,8 @@ class Course(Struct):
     observed: list[str]
     refused: list[str]
     escalated: str
+    notes: list[Note] = []
+    trails: list[list[str]] = []
 
 
 class CaseError(Exception):
@@ -247,6 +249,8 @@ def _past(given: GivenPast, number: int, runbook: Runbook) -> Past:
 
 def _collect(course: Course, decision: Decision) -> None:
     course.state = decision.state
+    course.trails = [*course.trails, decision.state.trail]
+    course.notes = [*course.notes, *(effect for effect in decision.effects if isinstance(effect, Note))]
     for effect in decision.effects:
         if isinstance(effect, Send):
             course.commands.append(effect.command)

@@ -149,7 +149,10 @@ ParamTree = None | bool | int | float | Text | Value | tuple["ParamTree", ...] |
 
 @dataclass(frozen=True)
 class Act:
-    """Send a command, or (`question`) ask a person for it. An empty subject means nothing to do."""
+    """Send a command, or (`question`) ask a person for it. An empty subject means nothing to do.
+
+    `even_if_ended`: it completes what this run has begun, so it is done also when the alert has ended meanwhile.
+    """
 
     action: str
     target: Text
@@ -160,6 +163,7 @@ class Act:
     question: Text | None
     on_empty: str | None
     on_failure: str | None
+    even_if_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,13 +202,39 @@ class Escalate:
 Body = Investigate | Decide | Act | Wait | Verify | Notify | Escalate
 
 
+def kind_of(body: Body) -> str:
+    """The kind of a step as a runbook writes it."""
+    if isinstance(body, Act):
+        return "ask" if body.question is not None else "act"
+    return type(body).__name__.lower()
+
+
+def source_kind(source: Source) -> str:
+    """The kind of a source as a runbook writes it."""
+    return type(source).__name__.removesuffix("Source").lower()
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way out of a step that the runbook names, and where: `key` is then, else, next, on_empty or on_failure."""
+
+    key: str
+    target: str
+    line: int
+    column: int
+    branch: int = 0
+
+
 @dataclass(frozen=True)
 class Step:
-    """A named step; `following` is where it goes when all is well (`end`: nowhere)."""
+    """A named step; `following` is where it goes when all is well (`end`: nowhere). Line and column are its name's."""
 
     name: str
     body: Body
     following: str
+    ways: tuple[Way, ...] = ()
+    line: int = 1
+    column: int = 1
 
 
 @dataclass(frozen=True)

@@ -247,6 +247,14 @@ def test_a_relative_scale_goes_the_way_it_was_told_and_stays_within_its_bounds_o
     assert allow_shrink or wanted >= current
 
 
+@pytest.mark.parametrize(
+    ("current", "allow_outage", "wanted"), [(3, False, "last_healthy_replica"), (3, True, 0), (0, False, 0)]
+)
+def test_no_pod_is_left_only_when_an_outage_is_allowed(current: int, allow_outage: bool, wanted: int | str) -> None:
+    params = scale.Params(floor=0, ceiling=5, replicas=0, allow_shrink=True, allow_outage=allow_outage)
+    assert reason_or(lambda: scale.wanted_replicas(current, params)) == wanted
+
+
 @pytest.mark.parametrize(("ready", "allow_outage", "refused"), [(3, False, False), (2, False, True), (2, True, False)])
 def test_a_stateful_set_is_shrunk_only_when_all_its_pods_are_ready(
     ready: int, allow_outage: bool, refused: bool

@@ -28,6 +28,7 @@ groups:
         fro: 5m
 """
 RULES = Path(__file__).parents[2] / "rules"
+DEMO = RULES.parent / "examples" / "aureus" / "rules"
 
 
 def write(path: str, text: str) -> None:
@@ -81,18 +82,19 @@ def test_the_products_own_rules_are_free_of_errors(sentinel):
     assert (ran.code, ran.err) == (0, "")
 
 
-@pytest.mark.parametrize("path", [RULES, RULES / "tests"])
+@pytest.mark.parametrize("path", [RULES, RULES / "tests", DEMO])
 def test_the_products_own_tests_pass(sentinel, path):
-    ran = sentinel("test", str(path))
+    ran = sentinel("test", "--min-coverage", "100", str(path))
     assert (ran.code, ran.err) == (0, "")
-    assert re.fullmatch(r"(\d+) cases: \1 passed, 0 failed \(\d+\.\d s\)\n", ran.out)
+    said = r"(\d+) cases: \1 passed, 0 failed \(\d+\.\d s\)\n(\d+) of \2 ways of runbooks taken\n"
+    assert re.fullmatch(said, ran.out)
 
 
 def test_a_case_that_goes_otherwise_is_shown_where_it_was_expected(sentinel):
-    text = (RULES / "tests" / "runbooks_test.yml").read_text()
+    text = (DEMO / "tests" / "runbooks_test.yml").read_text()
     changed, count = re.subn(r"resolution: verified", "resolution: cleared", text, count=1)
     assert count == 1
-    for file in (RULES / "runbooks").glob("*.yml"):
+    for file in (DEMO / "runbooks").glob("*.yml"):
         write(f"rules/runbooks/{file.name}", file.read_text())
     write("rules/tests/runbooks_test.yml", changed)
     ran = sentinel("test", "rules/tests/runbooks_test.yml")
@@ -116,3 +118,63 @@ def test_a_test_file_without_a_test_is_not_a_success(sentinel, text, said):
     ran = sentinel("test")
     assert ran.code == 1
     assert said in ran.err
+
+
+LIMITS = RULES / "runbooks" / "connection_overload.yml"
+CASE = """\
+runbook_tests:
+  - name: a crowd is not a leak
+    alert: {labels: {alertname: ConnectionOverload, severity: warning, service: openclaw, namespace: aureus}}
+    evidence: {active: [], opened: &same [{labels: {channel: web}, value: 2.0}], closed: *same}
+    expect: {escalated: crowd}
+"""
+
+
+@pytest.mark.parametrize(("least", "code", "severity"), [("", 0, "warning"), ("25", 0, "warning"), ("26", 1, "error")])
+def test_ways_that_no_case_takes_are_named_with_their_place(sentinel, least, code, severity):
+    write("rules/runbooks/limits.yml", LIMITS.read_text())
+    write("rules/tests/runbooks_test.yml", CASE)
+    ran = sentinel("test", *(["--min-coverage", least] if least else []))
+    assert (ran.code, ran.out.splitlines()[1]) == (code, "2 of 8 ways of runbooks taken")
+    lines = LIMITS.read_text().splitlines()
+    at = next(i for i, line in enumerate(lines, 1) if "then: limit" in line)
+    named = (
+        f"rules/runbooks/limits.yml:{at}:13: {severity}: ConnectionOverload: no case takes `then: limit` of step leak"
+    )
+    assert named in ran.err.splitlines()
+    assert ran.err.count("no case takes") == 6
+
+
+def test_coverage_is_a_table_of_every_way(sentinel):
+    write("rules/runbooks/limits.yml", LIMITS.read_text())
+    write("rules/tests/runbooks_test.yml", CASE)
+    rows = [line.split()[:5] for line in sentinel("test", "--coverage").out.splitlines()]
+    assert rows[0] == ["RUNBOOK", "STEP", "WAY", "CASES", "PLACE"]
+    assert ["ConnectionOverload", "leak", "else:", "crowd", "1"] in rows
+    assert ["ConnectionOverload", "limit", "on_failure:", "restart", "0"] in rows
+
+
+def test_without_runbook_tests_nothing_is_said_of_ways_unless_it_is_asked_for(sentinel):
+    write("rules/runbooks/limits.yml", LIMITS.read_text())
+    write("rules/tests/rules_test.yml", "rule_files: []\ntests: []\n")
+    assert "ways" not in sentinel("test").out
+    ran = sentinel("test", "--min-coverage", "1")
+    assert (ran.code, "0 of 8 ways" in ran.out) == (1, True)
+
+
+def test_check_with_settings_says_what_these_do_not_allow_and_without_any_nothing(sentinel):
+    write("rules/runbooks/limits.yml", LIMITS.read_text())
+    assert sentinel("check").err == ""
+    write("sentinel.yml", "executor: {allow_actions: [http.request], hosts: {openclaw: {url: 'http://openclaw'}}}\n")
+    assert sentinel("check").err == ""
+    ran = sentinel("check", "--set", "executor.allow_actions=[]")
+    assert (ran.code, ran.err.count("the action http.request is not in executor.allow_actions")) == (0, 2)
+    at = LIMITS.read_text().splitlines().index("      - name: limit") + 1
+    assert ran.err.startswith(f"rules/runbooks/limits.yml:{at}:15: warning: step limit: ")
+
+
+def test_check_refuses_settings_that_cannot_be_used(sentinel):
+    write("rules/runbooks/limits.yml", LIMITS.read_text())
+    write("sentinel.yml", "executor: {allow: []}\n")
+    ran = sentinel("check")
+    assert (ran.code, "sentinel.yml:1:12" in ran.err) == (2, True)

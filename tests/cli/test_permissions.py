@@ -115,7 +115,7 @@ def test_runbooks_that_change_no_cluster_need_no_rbac(sentinel, tmp_path):
     (tmp_path / "rules" / "runbooks" / "all.yml").write_text(
         RUNBOOKS[: RUNBOOKS.index("  - name: High")] + RUNBOOKS[RUNBOOKS.index("  - name: Database") :]
     )
-    assert sentinel("permissions", "--format", "yaml").out == "# no runbook changes these namespaces\n"
+    assert sentinel("permissions", "--format", "yaml").out == "# no runbook reads or changes these namespaces\n"
 
 
 def test_broken_runbooks_are_shown(sentinel, tmp_path):
@@ -123,3 +123,39 @@ def test_broken_runbooks_are_shown(sentinel, tmp_path):
     ran = sentinel("permissions")
     assert ran.code == 1
     assert "there is no action 'kubernetes.grow'" in ran.err
+
+
+READS = """\
+      - name: pods
+        investigate: {kubernetes: {read: pods, target: 'aureus/deployment/{{ labels.service }}'}}
+      - name: log
+        investigate: {kubernetes: {read: logs, target: '{{ labels.namespace }}/pod/{{ labels.pod }}'}}
+"""
+
+
+def test_what_the_responder_reads_is_a_role_of_its_own(sentinel, tmp_path):
+    text = RUNBOOKS.replace("      - name: scale\n", READS + "      - name: scale\n", 1)
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(text)
+    ran = sentinel("permissions", "--format", "yaml", "-n", "aureus", "-n", "shop", "--account", "ops/hands,eyes")
+    made = {(one["metadata"]["name"], one["metadata"]["namespace"]): one for one in yaml.safe_load_all(ran.out)}
+    pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    logs = {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]}
+    binding = made[("aureus-sentinel-responder", "shop")]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "namespace": "ops", "name": "eyes"}]
+    roles = [one for one in yaml.safe_load_all(ran.out) if one["kind"] == "Role"]
+    assert [(one["metadata"]["name"], one["metadata"]["namespace"], one["rules"]) for one in roles] == [
+        ("aureus-sentinel-executor", "aureus", RULES),
+        (
+            "aureus-sentinel-responder",
+            "aureus",
+            [
+                pods | {"verbs": ["get", "list"]},
+                logs,
+                {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]},
+            ],
+        ),
+        ("aureus-sentinel-responder", "shop", [pods, logs]),
+    ]
+    assert {verb for one in roles[1:] for rule in one["rules"] for verb in rule["verbs"]} <= {"get", "list"}
+    shown = sentinel("permissions").out.splitlines()
+    assert ["HighCPUUsage", "pods", "read", "pods", "list", "on", "pods"] in [line.split() for line in shown]

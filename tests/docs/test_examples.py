@@ -25,6 +25,7 @@ from engine.edge.query_api import API_VERSION, QueryApi
 from engine.edge.rules_api import RulesApi
 from engine.edge.settings_load import load as load_settings
 from engine.languages import LANGUAGES
+from engine.loading import check_query
 from engine.notifiers import Notifier
 from engine.response.runbook import load_runbooks
 from engine.response.runbooktest import run_all
@@ -120,7 +121,7 @@ def test_runbook_tests_pass_against_the_runbook_of_their_page(block: Piece) -> N
 
 
 def _runbooks(block: Piece) -> list[Runbook]:
-    runbooks, problems = load_runbooks(block.text, str(block), actions=load_actions())
+    runbooks, problems = load_runbooks(block.text, str(block), actions=load_actions(), check_query=check_query)
     assert problems == []
     return runbooks
 

@@ -121,7 +121,7 @@ COPY = (
         (["delete from audit where seq = 5"], 5, "cut off"),
         (["delete from audit"], 1, "cut off"),
         (["delete from audit where seq >= 4"], 4, "cut off"),
-        ([COPY.format(seq=6, of=5)], 6, "changed"),
+        ([COPY.format(seq=6, of=5)], 6, "was row 5"),
         (
             [
                 "update audit set seq = seq + 100 where seq >= 3",
@@ -129,7 +129,7 @@ COPY = (
                 COPY.format(seq=3, of=2),
             ],
             3,
-            "changed",
+            "was row 2",
         ),
         (
             [
@@ -138,7 +138,7 @@ COPY = (
                 "update audit set seq = 3 where seq = 99",
             ],
             2,
-            "changed",
+            "was row 3",
         ),
         (["delete from audit_head"], 5, "head of the chain is missing"),
         (["update audit_head set hash = repeat('b', 64)"], 5, "not the row the stored head names"),

@@ -87,6 +87,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("kubernetes.scale", {"by": -1, "floor": 2, "ceiling": 5}, "at_floor"),
     ("kubernetes.scale", {"by": -1, "ceiling": 5}, "would_shrink"),
     ("kubernetes.scale", {"replicas": 1, "ceiling": 5}, "would_shrink"),
+    ("kubernetes.scale", {"replicas": 0, "floor": 0, "ceiling": 5, "allow_shrink": True}, "last_healthy_replica"),
     ("kubernetes.set_resources", {"limits": {"memory": "128Mi"}}, "would_shrink"),
     ("kubernetes.set_resources", {"requests": {"memory": "1Gi"}, "limits": {"memory": "512Mi"}}, "not_admitted"),
     ("kubernetes.set_resources", {"limits": {"memory": "1Gi"}, "container": "sidecar"}, "unknown_container"),

@@ -64,6 +64,37 @@ async def test_the_executor_says_at_its_start_what_its_account_lacks(
     ]
 
 
+READS = """\
+runbooks:
+  - name: HighMemoryUsage
+    match: ['alertname="HighMemoryUsage"']
+    priority: P2
+    escalation: [{to: on-call}]
+    steps:
+      - name: pods
+        investigate: {kubernetes: {read: pods, target: 'NAMESPACE/deployment/app'}}
+"""
+
+
+@pytest.mark.real
+async def test_the_responder_says_at_its_start_what_its_account_lacks(
+    cluster: Cluster, namespace: str, tmp_path: Path, database: Database
+) -> None:
+    nobody = cluster.kubeconfig(cluster.account(namespace, "nobody"))
+    responder = {"namespaces": [namespace], "kubernetes": {"kubeconfig": nobody}, "loki": {"url": "http://127.0.0.1:1"}}
+    (tmp_path / "runbooks").mkdir()
+    (tmp_path / "runbooks" / "reads.yml").write_text(READS.replace("NAMESPACE", namespace))
+    tree = {"state_dir": tmp_path, "database": {"url": database.url}, "http": {"listen": "127.0.0.1:0"}}
+    settings = Settings.model_validate(tree | {"responder": responder})
+    with structlog.testing.capture_logs() as logs:
+        async with running(settings, ["responder"], load([tmp_path / "runbooks"])):
+            pass
+    assert [one["permission"] for one in logs if one["event"] == "responder.permission_missing"] == [
+        f"list on pods in namespace {namespace}",
+        f"get on deployments.apps in namespace {namespace}",
+    ]
+
+
 @pytest.mark.real
 async def test_with_everything_it_needs_it_warns_of_nothing_and_without_its_cluster_it_starts_all_the_same(
     cluster: Cluster, namespace: str, tmp_path: Path, database: Database

@@ -15,7 +15,8 @@ from engine.response.runbook import load_runbooks
 from engine.response.steps import Actions, Runbook
 
 START_MS = 1_800_000_000_000
-ROOT = Path(__file__).parents[2]
+SHIPPED = Path(__file__).parents[2] / "rules"
+DEMO = SHIPPED.parent / "examples" / "aureus" / "rules"
 
 SPIKE = {
     "alertname": "PolicyViolationSpike",
@@ -60,8 +61,8 @@ def actions() -> Actions:
 @pytest.fixture(scope="session")
 def runbooks(actions: Actions) -> list[Runbook]:
     out: list[Runbook] = []
-    for path in sorted((ROOT / "rules" / "runbooks").glob("*.yml")):
-        found, problems = load_runbooks(path.read_text(), path.name, actions=actions)
+    for path in (*DEMO.glob("runbooks/*.yml"), *SHIPPED.glob("runbooks/*.yml")):
+        found, problems = load_runbooks(path.read_text(), str(path), actions=actions)
         assert not problems
         out += found
     return out

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.core.messages import Command, Target
-from engine.response.guardrails import HOUR_MS, ModeRule, Past, Policy, Request, check, mode_of
+from engine.response.guardrails import (
+    HOUR_MS,
+    ModeRule,
+    Past,
+    Policy,
+    Request,
+    check,
+    mode_of,
+    repair_of,
+    target_namespaces,
+)
 
 NOW_MS = 1_800_000_000_000
 COMMAND = Command(
@@ -179,3 +189,135 @@ def test_more_commands_on_their_way_never_let_more_through(history: list[Past]) 
     after = check(REQUEST, AUTO, [*history, past(5, "http:openclaw", "sent")], False, NOW_MS)
     if before.decision == "refuse":
         assert after.decision == "refuse"
+
+
+KUBERNETES = replace(
+    COMMAND,
+    action="kubernetes.scale",
+    target=Target("kubernetes", "shop/deployment/app"),
+    params={"by": 1, "ceiling": 5},
+)
+SCALE = ModeRule("auto", "kubernetes.scale")
+
+
+@pytest.mark.parametrize(
+    ("situation", "alerts", "rules", "mode", "reason"),
+    [
+        ("no rule about either", "aureus", [SCALE], "auto", "policy_rule"),
+        (
+            "strict where the target is",
+            "aureus",
+            [ModeRule("observe", namespace="shop"), SCALE],
+            "observe",
+            "policy_rule",
+        ),
+        (
+            "strict where the alert is",
+            "aureus",
+            [ModeRule("observe", namespace="aureus"), SCALE],
+            "observe",
+            "policy_rule",
+        ),
+        ("lenient where the alert is alone", "aureus", [replace(SCALE, namespace="aureus")], "approve", "default_mode"),
+        ("lenient where the target is alone", "aureus", [replace(SCALE, namespace="shop")], "approve", "default_mode"),
+        ("the alert names none", "", [replace(SCALE, namespace="shop")], "auto", "policy_rule"),
+        ("both the same", "shop", [replace(SCALE, namespace="shop")], "auto", "policy_rule"),
+    ],
+)
+def test_the_mode_is_the_strictest_of_the_alerts_and_the_targets_namespace(
+    situation: str, alerts: str, rules: list[ModeRule], mode: str, reason: str
+) -> None:
+    request = replace(REQUEST, command=replace(KUBERNETES, namespace=alerts))
+    found = mode_of(request, Policy(modes=tuple(rules)))
+    assert (found.mode, found.reason) == (mode, reason), situation
+
+
+def test_a_namespace_in_the_parameters_counts_too() -> None:
+    command = replace(KUBERNETES, params={"namespace": "billing"})
+    assert target_namespaces(command) == ("shop", "billing")
+    assert target_namespaces(COMMAND) == ()
+
+
+@pytest.mark.parametrize("namespaces", [("aureus", "shop"), ("shop", "aureus"), ("", "shop"), ("shop", "shop")])
+@given(st.lists(st.builds(ModeRule, st.sampled_from(["observe", "approve", "auto"]), st.just("kubernetes.scale"))))
+def test_another_namespace_never_makes_a_mode_milder(namespaces: tuple[str, str], rules: list[ModeRule]) -> None:
+    alerts, targets = namespaces
+    spread = tuple(replace(rule, namespace=("aureus", "shop")[i % 2]) for i, rule in enumerate(rules))
+    both = replace(KUBERNETES, namespace=alerts, target=Target("kubernetes", f"{targets}/deployment/app"))
+    alone = replace(both, namespace=targets)
+    strictness = ["auto", "approve", "observe"].index
+    together = mode_of(replace(REQUEST, command=both), Policy(modes=spread)).mode
+    assert strictness(together) >= strictness(mode_of(replace(REQUEST, command=alone), Policy(modes=spread)).mode)
+
+
+@pytest.mark.parametrize(
+    ("labels", "rule", "mode", "reason"),
+    [
+        ({}, ModeRule("auto", "http.request"), "auto", "policy_rule"),
+        ({"env": "staging"}, ModeRule("auto", "http.request"), "auto", "policy_rule"),
+        ({"env": "production"}, ModeRule("auto", "http.request"), "approve", "production_label"),
+        ({"environment": "Prod"}, ModeRule("auto", "http.request"), "approve", "production_label"),
+        ({"stage": "PRODUCTION"}, ModeRule("auto", "http.request"), "approve", "production_label"),
+        ({"env": "production"}, ModeRule("auto", "http.request", match=('env="production"',)), "auto", "policy_rule"),
+        ({"env": "production"}, ModeRule("auto", match=('env="production"',)), "approve", "destructive"),
+        ({"env": "production"}, ModeRule("observe", "http.request"), "observe", "policy_rule"),
+        ({"team": "shop"}, ModeRule("auto", "http.request", match=('team=~"a|b"',)), "approve", "default_mode"),
+        ({"team": "b"}, ModeRule("auto", "http.request", match=('team=~"a|b"', 'env!="dev"')), "auto", "policy_rule"),
+    ],
+)
+def test_what_is_labelled_production_is_automatic_only_by_a_rule_that_matches_labels(
+    labels: dict[str, str], rule: ModeRule, mode: str, reason: str
+) -> None:
+    request = replace(REQUEST, command=replace(COMMAND, labels=labels))
+    found = mode_of(request, Policy(modes=(rule,)))
+    assert (found.mode, found.reason) == (mode, reason)
+
+
+def test_a_matcher_that_is_none_is_refused_where_it_is_written() -> None:
+    with pytest.raises(ValueError, match="not a matcher: 'production'"):
+        ModeRule("auto", match=("production",))
+
+
+@pytest.mark.parametrize(
+    ("priority", "approved", "decision", "reason"),
+    [
+        ("P0", False, "approve", "four_eyes"),
+        ("P0", True, "send", "approved"),
+        ("P1", False, "send", "policy_rule"),
+    ],
+)
+def test_where_two_must_agree_nothing_is_automatic(priority: str, approved: bool, decision: str, reason: str) -> None:
+    policy = replace(AUTO, four_eyes=("P0",))
+    request = replace(REQUEST, command=replace(COMMAND, priority=priority), approved=approved)
+    verdict = check(request, policy, [], False, NOW_MS)
+    assert (verdict.decision, verdict.reason) == (decision, reason)
+    assert policy.people(request.command) == (2 if priority == "P0" else 1)
+
+
+def repairs(*ago_h: int, **changes: object) -> list[Past]:
+    same = {"repair": repair_of(COMMAND), **changes}
+    return [past(ago * HOUR_MS, incident=10 + ago, **same) for ago in ago_h]  # type: ignore[arg-type]  # fields by name
+
+
+@pytest.mark.parametrize(
+    ("situation", "history", "decision", "reason"),
+    [
+        ("twice today", repairs(1, 2), "send", "policy_rule"),
+        ("three times today", repairs(1, 2, 23), "approve", "flapping"),
+        ("three times, one of them yesterday", repairs(1, 2, 24), "send", "policy_rule"),
+        ("other repairs of the same target", repairs(1, 2, 3, repair="another"), "send", "policy_rule"),
+        ("repairs that were refused", repairs(1, 2, 3, status="refused"), "send", "policy_rule"),
+        ("repairs that failed now and then", [*repairs(1, 2), *repairs(3, status="failed")], "approve", "flapping"),
+    ],
+)
+def test_a_repair_that_has_to_be_made_again_and_again_is_a_persons(
+    situation: str, history: list[Past], decision: str, reason: str
+) -> None:
+    verdict = check(REQUEST, AUTO, history, False, NOW_MS)
+    assert (verdict.decision, verdict.reason) == (decision, reason), situation
+    assert check(replace(REQUEST, approved=True), AUTO, history, False, NOW_MS).decision == "send", "a person may"
+
+
+def test_an_approval_does_not_lift_observe() -> None:
+    policy = Policy(modes=(ModeRule("observe"),))
+    assert check(replace(REQUEST, approved=True), policy, [], False, NOW_MS).decision == "observe"

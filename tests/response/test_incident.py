@@ -234,7 +234,7 @@ def test_asking_for_an_approval_tells_somebody_at_once_and_says_exactly_what_for
 def test_the_question_of_the_runbook_stands_in_the_note_and_the_notice(
     runbooks: list[Runbook], actions: Actions
 ) -> None:
-    runbook = next(r for r in runbooks if r.name == "SignatureFailures")
+    runbook = next(r for r in runbooks if r.name == "SignatureFailuresByApi")
     labels = {**SPIKE, "alertname": "SignatureFailures", "service": "bridge", "reason": "tampered"}
     context = Context(START_MS, runbook, actions, AUTOMATIC)
     state = open_incident(1, alert("firing", START_MS, labels), context).state
@@ -274,7 +274,7 @@ def test_an_approval_for_an_alert_that_has_ended_sends_nothing_and_says_so(askin
 def test_once_something_was_sent_people_take_over_from_an_alert_that_has_ended(
     runbooks: list[Runbook], actions: Actions, cause: str, reason: str
 ) -> None:
-    play = Play(runbooks, actions, AUTOMATIC, "ConnectionOverload", OVERLOAD)
+    play = Play(runbooks, actions, AUTOMATIC, "ConnectionOverloadByApi", OVERLOAD)
     play.on(Alerted(alert("firing", START_MS + 5, {**OVERLOAD, "severity": "critical"})))
     play.gather()
     play.on(Reported(outcome(play.command(), "failed", play.now_ms, reason="unexpected_status")))
@@ -352,7 +352,7 @@ def test_an_answer_that_never_comes_is_failed_evidence(play: Play) -> None:
 def test_a_command_that_was_never_tried_does_not_lead_to_what_is_for_a_failed_one(
     runbooks: list[Runbook], actions: Actions, status: str
 ) -> None:
-    play = Play(runbooks, actions, AUTOMATIC, "ConnectionOverload", OVERLOAD)
+    play = Play(runbooks, actions, AUTOMATIC, "ConnectionOverloadByApi", OVERLOAD)
     play.gather()
     play.on(Reported(outcome(play.command(), status, play.now_ms)))
     assert (play.state.awaiting.kind, play.state.escalated_reason) == ("people", f"command_{status}")

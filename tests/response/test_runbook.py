@@ -185,9 +185,16 @@ def test_matchers_are_written_as_in_alertmanager(text: str, op: str, value: str)
     assert (matcher.name, matcher.op, matcher.value) == ("a", op, value)
 
 
-@pytest.mark.parametrize("alertname", ["PolicyViolationSpike", "ConnectionOverload", "SignatureFailures"])
-def test_the_first_runbook_that_matches_takes_the_alert(alertname: str, runbooks: list[Runbook]) -> None:
+@pytest.mark.parametrize(
+    ("alertname", "name"),
+    [
+        ("PolicyViolationSpike", "PolicyViolationSpike"),
+        ("ConnectionOverload", "ConnectionOverloadByApi"),
+        ("SignatureFailures", "SignatureFailuresByApi"),
+    ],
+)
+def test_the_first_runbook_that_matches_takes_the_alert(alertname: str, name: str, runbooks: list[Runbook]) -> None:
     found = route(runbooks, {"alertname": alertname, "namespace": "aureus"})
     assert found is not None
-    assert found.name == alertname
+    assert found.name == name
     assert route(runbooks, {"alertname": alertname, "namespace": "other"}) is None

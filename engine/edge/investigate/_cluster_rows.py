@@ -69,8 +69,8 @@ def _images(spec: Mapping[str, Any]) -> str:
     return ", ".join(str(one.get("image", "")) for one in spec["containers"])
 
 
-def workload(kind: str, one: Object, known: Sequence[Row]) -> Row:
-    """How far a workload is; `known` are its `revisions`. `revision` 0: not known."""
+def workload(kind: str, one: Object, revision: object) -> Row:
+    """How far a workload is; `revision` is the number of the one that is rolled out."""
     status, daemons = one.get("status", {}), kind == "daemonset"
     return {
         "kind": kind,
@@ -78,7 +78,7 @@ def workload(kind: str, one: Object, known: Sequence[Row]) -> Row:
         "ready": ready(one),
         "updated": int(status.get("updatedNumberScheduled" if daemons else "updatedReplicas", 0)),
         "available": int(status.get("numberAvailable" if daemons else "availableReplicas", 0)),
-        "revision": next((row["revision"] for row in known if row["current"]), 0),
+        "revision": revision,
         "image": _images(one["spec"]["template"]["spec"]),
         "paused": bool(one["spec"].get("paused", False)),
     }

@@ -24,6 +24,7 @@ from engine.actions._kubernetes import (
     Resource,
 )
 from engine.actions._refused import RefusedError
+from engine.actions._workload import REVISION_ANNOTATION, annotation
 from engine.edge.investigate import _cluster_rows as rows
 from engine.edge.investigate._found import Found, InvestigationError
 from engine.response.model import KubernetesRead
@@ -93,7 +94,10 @@ async def _status(api: KubernetesApi, ref: ObjectRef) -> list[dict[str, object]]
         return [rows.claim(found)]
     if ref.kind == "horizontalpodautoscaler":
         return [rows.autoscaler(found)]
-    return [rows.workload(ref.kind, found, await _revisions_of(api, ref, found))]
+    if ref.kind == "deployment":  # which is numbered itself
+        return [rows.workload(ref.kind, found, int(annotation(found, REVISION_ANNOTATION) or 0))]
+    known = await _revisions_of(api, ref, found)
+    return [rows.workload(ref.kind, found, next((row["revision"] for row in known if row["current"]), 0))]
 
 
 async def _revisions(api: KubernetesApi, ref: ObjectRef) -> list[dict[str, object]]:

@@ -1,0 +1,116 @@
+"""What runbooks want, held against the settings: each thing that these do not name is said, at its step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.actions import load_actions
+from engine.edge.runbook_settings import unconfigured
+from engine.edge.settings import Settings
+from engine.response.runbook import load_runbooks
+
+HEAD = """\
+runbooks:
+  - name: Book
+    match: ['alertname="A"']
+    priority: P2
+    escalation: [{to: on-call}]
+    steps:
+"""
+DATABASE = "postgresql://reader@db/app"
+HTTP = "act: {action: http.request, target: TARGET, params: {method: POST, path: /, check: {path: /, expect: 'true'}}}"
+SCALE = "act: {action: kubernetes.scale, target: TARGET, params: {by: 1, ceiling: 5}}"
+IDLE = "act: {action: postgres.terminate_idle, target: TARGET, params: {idle_minutes: 10, roles: [app]}}"
+
+
+def said(step: str, target: str, **tree: Any) -> list[str]:
+    text = HEAD + f"      - name: do\n        {step.replace('TARGET', target)}\n      - {{name: end_, verify: {{}}}}\n"
+    runbooks, problems = load_runbooks(text, "book.yml", actions=load_actions())
+    assert problems == []
+    found = list(unconfigured(runbooks, Settings.model_validate(tree), load_actions()))
+    assert all(str(one).startswith("book.yml:7:15: warning: step do: ") for one in found)
+    return [one.message.removeprefix("step do: ") for one in found]
+
+
+@pytest.mark.parametrize(
+    ("step", "target", "tree", "expected"),
+    [
+        (
+            HTTP,
+            "openclaw",
+            {},
+            [
+                "the action http.request is not in executor.allow_actions, so it is refused",
+                "'openclaw' is not in executor.hosts, so http.request on it is refused",
+            ],
+        ),
+        (
+            HTTP,
+            "openclaw",
+            {"executor": {"allow_actions": ["http.request"], "hosts": {"openclaw": {"url": "http://x"}}}},
+            [],
+        ),
+        (
+            IDLE,
+            "main",
+            {"executor": {"allow_actions": ["postgres.terminate_idle"], "databases": {"other": DATABASE}}},
+            ["'main' is not in executor.databases, so postgres.terminate_idle on it is refused"],
+        ),
+        (
+            SCALE,
+            "aureus/deployment/app",
+            {"executor": {"allow_actions": ["kubernetes.scale"], "namespaces": ["shop"]}},
+            ["'aureus' is not in executor.namespaces, so kubernetes.scale on it is refused"],
+        ),
+        (  # which namespace it is, is seen when the alert comes
+            SCALE,
+            "'{{ labels.namespace }}/deployment/app'",
+            {"executor": {"allow_actions": ["kubernetes.scale"], "namespaces": ["shop"]}},
+            [],
+        ),
+        (
+            "investigate: {postgres: {database: TARGET, query: select 1}}",
+            "main",
+            {"executor": {"databases": {"main": DATABASE}}},
+            ["'main' is not in responder.databases, so nothing is found out"],
+        ),
+        (
+            "verify: {investigate: {postgres: {database: TARGET, query: select 1}}}",
+            "main",
+            {"responder": {"databases": {"main": DATABASE}}},
+            [],
+        ),
+        (
+            "investigate: {http: {host: TARGET, path: /}}",
+            "web",
+            {},
+            ["'web' is not in responder.hosts, so nothing is found out"],
+        ),
+        (
+            "investigate: {logql: {query: '{a=\"b\"}'}}",
+            "",
+            {},
+            ["no responder.loki is set, so nothing is found out"],
+        ),
+        ("investigate: {logql: {query: '{a=\"b\"}'}}", "", {"responder": {"loki": {"url": "http://loki"}}}, []),
+        (
+            "investigate: {kubernetes: {read: pods, target: TARGET}}",
+            "aureus/deployment/app",
+            {"executor": {"namespaces": ["aureus"]}},
+            ["'aureus' is not in responder.namespaces, so nothing is found out"],
+        ),
+        (
+            "investigate: {kubernetes: {read: pods, target: TARGET}}",
+            "'{{ labels.namespace }}/deployment/app'",
+            {},
+            ["'{{ labels.namespace }}' is not in responder.namespaces, so nothing is found out"],
+        ),
+        ("investigate: {promql: {query: up}}", "", {}, []),
+    ],
+)
+def test_what_the_settings_do_not_name_is_said(
+    step: str, target: str, tree: dict[str, Any], expected: list[str]
+) -> None:
+    assert said(step, target, **tree) == expected
