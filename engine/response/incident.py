@@ -229,10 +229,10 @@ def _on_operated(turn: Turn, event: Operated) -> None:
     data: dict[str, object] = {"by": event.by}
     if event.kind == "note":
         turn.effects.append(Note("incident.note", event.text, turn.now_ms, data, actor=event.by))
-    elif event.kind == "undelivered":
-        _on_undelivered(turn, event.text)
     elif event.kind == "reopen":
         _reopen(turn, event)
+    elif event.kind == "undelivered":
+        _on_undelivered(turn, event.text)
     elif turn.state.status != "open":
         return
     elif event.kind == "acknowledge":

@@ -221,9 +221,8 @@ class TimerDue(Struct, frozen=True):
 
 
 class Operated(Struct, frozen=True):
-    """A person acknowledges, closes, comments or opens again.
-
-    `undelivered` is the notifier's word: it could not reach whom it was to call.
+    """A person acknowledges, closes, comments or opens again; or the notifier could not reach whom it was to call
+    (undelivered).
     """
 
     kind: Literal["acknowledge", "close", "note", "reopen", "undelivered"]
@@ -270,9 +269,9 @@ class IncidentState(Struct, frozen=True):
 
     `attempt` counts runs of the runbook (an incident opened again starts the next), `trail` lists the steps of the
     present run. `ineffective`: something was tried that did not help; `unproven`: and no later verification has held.
-    `escalation_level` is how many levels of the chain were told. `held`: in this run something was not
-    done or not told because of a silence or maintenance, so the runbook runs again when that is over. `joined` are
-    alerts that this incident explains or that were merged into it; they do not decide how it goes on.
+    `escalation_level` is how many levels of the chain were told; `told`: somebody has heard of it. `held`: in this run
+    something was not done or not told because of a silence or maintenance, so the runbook runs again when that is over.
+    `joined` are alerts that this incident explains or that were merged into it; they do not decide how it goes on.
     """
 
     id: int
@@ -301,6 +300,7 @@ class IncidentState(Struct, frozen=True):
     resolved_ms: int | None = None
     resolution: str = ""
     held: bool = False
+    told: bool = False
     joined: dict[str, AlertSeen] = {}
     merged_into: int | None = None
 

@@ -91,7 +91,7 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         resolution="",
     )
     turn.note(kind, text, attempt=turn.state.attempt)
-    if state.status != "open":
+    if state.status != "open" or state.held:
         turn.report("opened", text)
     if acted:
         mark = f"{turn.state.attempt}-fired-again"
@@ -202,7 +202,7 @@ def _say(turn: Turn, step: Step, body: Decide | Notify | Escalate) -> str:
         mark = f"{turn.state.id}-{turn.state.attempt}-{step.name}"
         if not turn.kept_quiet(step.name, text, body.to):
             turn.note("incident.notified", text, step=step.name, to=list(body.to))
-            turn.effects.append(Notice(mark, turn.state.id, "notify", body.to, turn.state.priority, text))
+            turn.send_notice(Notice(mark, turn.state.id, "notify", body.to, turn.state.priority, text))
     else:
         runbook = turn.context.runbook
         first = runbook.escalation[0].to if runbook and runbook.escalation else ()

@@ -256,20 +256,20 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Explains:
+    """Alerts that an incident of this runbook is the cause of: those that `match`, with the same `equal` labels."""
+
+    match: MatcherSet
+    equal: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Named:
     """A receiver that a runbook names, and where it does."""
 
     receiver: str
     line: int
     column: int
-
-
-@dataclass(frozen=True)
-class Explains:
-    """Alerts that an incident of this runbook is the cause of: those that `match`, with the same `equal` labels."""
-
-    match: MatcherSet
-    equal: tuple[str, ...]
 
 
 @dataclass(frozen=True)

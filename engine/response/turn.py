@@ -141,7 +141,7 @@ class Turn:
         said = f"{text}; {to_be_told(to)}"
         self.note("incident.escalated", said, reason=reason, to=list(to), priority=state.priority)
         mark = f"{state.id}-{state.attempt}-{state.step}-{reason}"
-        self.effects.append(Notice(mark, state.id, "escalate", to, state.priority, text))
+        self.send_notice(Notice(mark, state.id, "escalate", to, state.priority, text))
         self.set(escalated_reason=reason, escalation_level=max(1, state.escalation_level))
         self._next_level()
 
@@ -155,21 +155,23 @@ class Turn:
             return
         self.note("incident.notified", f"{text}; {to_be_told(to)}", reason=reason, to=list(to))
         kind: NoticeKind = "held" if held else "notify"
-        self.effects.append(Notice(f"{state.id}-{mark}", state.id, kind, to, state.priority, text, held))
+        self.send_notice(Notice(f"{state.id}-{mark}", state.id, kind, to, state.priority, text, held))
 
     def report(self, kind: NoticeKind, text: str, command: str = "") -> None:
-        """Keep those up to date who follow the incident or were told of it. Of what is muted nobody hears first."""
+        """Keep those up to date who follow the incident or were told of it; nothing, if nobody has heard of it yet."""
         state = self.state
-        if kind == "opened" and self.muted is not None:
+        if (kind == "opened" and self.kept_quiet(kind, text)) or (kind != "opened" and not state.told):
             return
         mark = f"{state.id}-{state.attempt}-{kind}{'-' if command else ''}{command}"
-        self.effects.append(Notice(mark, state.id, kind, (), state.priority, text, command))
+        self.send_notice(Notice(mark, state.id, kind, (), state.priority, text, command))
+
+    def send_notice(self, notice: Notice) -> None:
+        """Put a notice out."""
+        self.effects.append(notice)
+        self.set(told=True)
 
     def raise_level(self, reason: str = "not_acknowledged", why: str = "nobody has acknowledged") -> None:
-        """Those who were told do not answer, or could not be reached: tell the next level of the chain.
-
-        Not while a silence holds: then when it is over.
-        """
+        """Those who were told do not answer, or could not be reached: tell the next level, when no silence holds."""
         state, mute = self.state, self.muted
         if mute is not None:
             self.set(escalation_due_ms=mute.until_ms)
@@ -179,7 +181,7 @@ class Turn:
         data: dict[str, object] = {"level": state.escalation_level + 1, "to": list(level.to)}
         self.effects.append(Note("incident.escalated", text, self.now_ms, data | {"reason": reason}))
         mark = f"{state.id}-{state.attempt}-level-{state.escalation_level + 1}"
-        self.effects.append(Notice(mark, state.id, "escalate", level.to, state.priority, text))
+        self.send_notice(Notice(mark, state.id, "escalate", level.to, state.priority, text))
         self.set(escalation_level=state.escalation_level + 1)
         self._next_level()
 

@@ -63,8 +63,8 @@ class MemoryStore:
     waiting: list[Approval] = field(default_factory=list)
     decisions: list[tuple[str, Decision]] = field(default_factory=list)
     said: list[tuple[int, str, str, str, int]] = field(default_factory=list)
-    troubles: list[UndeliveredView] = field(default_factory=list)
     merged: list[tuple[int, int | None]] = field(default_factory=list)
+    troubles: list[UndeliveredView] = field(default_factory=list)
     switch: Pause = field(default_factory=lambda: Pause(False))
     quiet: dict[str, Silence] = field(default_factory=dict)
 
@@ -98,9 +98,6 @@ class MemoryStore:
         self.decisions.append((command, decision))
         return found[0]
 
-    async def undelivered(self) -> list[UndeliveredView]:
-        return self.troubles
-
     async def silences(self, limit: int) -> list[Silence]:
         return sorted(self.quiet.values(), key=lambda one: -one.ends_ms)[:limit]
 
@@ -118,6 +115,9 @@ class MemoryStore:
             return None
         self.quiet[silence_id] = msgspec.structs.replace(found, ends_ms=now_ms)
         return self.quiet[silence_id]
+
+    async def undelivered(self) -> list[UndeliveredView]:
+        return self.troubles
 
     async def pause(self) -> Pause:
         return self.switch

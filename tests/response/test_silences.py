@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from engine.core.labels import parse_matcher
 from engine.core.messages import Command, Target
-from engine.notifiers import CALLS
 from engine.response.guardrails import Policy, Request, check
 from engine.response.model import Alerted, Context, Decided, Decision, Notice, Operated, Reported, TimerDue
 from engine.response.silences import Mute, Mutes, Silence, Window, checked
@@ -21,6 +20,7 @@ from tests.response.conftest import SPIKE, START_MS, alert, outcome
 from tests.response.test_incident import AUTOMATIC, METRICS, Play, notes
 
 HOUR_MS = 3_600_000
+_UPDATES = ("acknowledged", "decided", "resolved")  # to those who were told before
 EVERY_DAY = frozenset(range(7))
 
 
@@ -145,12 +145,18 @@ class Muted(Play):
         self.told: list[Notice] = []
         super().__init__(runbooks, actions, policy, labels=labels)
 
+    @property
+    def called(self) -> list[Notice]:
+        """What somebody was called for, beyond that there is an incident."""
+        return [notice for notice in self.told if notice.kind != "opened"]
+
     def context(self) -> Context:
         return Context(self.now_ms, self.runbook, self.actions, self.policy, mutes=Mutes(self.silences))
 
     def take(self, decision: Decision) -> Decision:
-        notices = [effect for effect in decision.effects if isinstance(effect, Notice)]
-        self.told += [notice for notice in notices if notice.kind in CALLS]  # updates go to whoever was told before
+        self.told += [
+            effect for effect in decision.effects if isinstance(effect, Notice) and effect.kind not in _UPDATES
+        ]
         return super().take(decision)
 
 
@@ -177,6 +183,7 @@ def test_when_the_silence_ends_and_the_alert_still_fires_the_runbook_starts_agai
     muted.until_due()
     assert (muted.state.attempt, muted.state.awaiting.kind) == (2, "evidence")
     assert "incident.unmuted" in muted.kinds
+    assert [notice.kind for notice in muted.told] == ["opened"], "those who follow it hear of it now"
     muted.gather()
     assert len(muted.sent) == 1
 
@@ -236,11 +243,11 @@ def test_a_run_for_a_silenced_alert_turns_to_one_that_is_not_before_it_acts(
 def test_an_approval_given_during_a_silence_sends_nothing(runbooks: list[Runbook], actions: Actions) -> None:
     play = Muted(runbooks, actions, policy=Policy())
     play.gather()
-    assert [notice.kind for notice in play.told] == ["held"]
+    assert [notice.kind for notice in play.called] == ["held"]
     play.silences = (silence(),)
     decision = play.on(Decided(play.command(), True, "ada"))
     assert notes(decision, "command.refused")[0].data["reason"] == "silenced"
-    assert (play.sent, play.state.awaiting.kind, len(play.told)) == ([], "muted", 1)
+    assert (play.sent, play.state.awaiting.kind, len(play.called)) == ([], "muted", 1)
 
 
 def test_a_command_on_its_way_is_verified_and_its_failure_is_told_after_the_silence(
@@ -251,10 +258,10 @@ def test_a_command_on_its_way_is_verified_and_its_failure_is_told_after_the_sile
     play.silences = (silence(),)
     play.on(Reported(outcome(play.command(), "succeeded", play.now_ms)))
     play.until_due()
-    assert (play.state.awaiting.kind, play.told) == ("muted", [])
+    assert (play.state.awaiting.kind, play.called) == ("muted", [])
     assert play.kinds.count("notice.held") == 1
     play.until_due()
-    assert [(notice.kind, notice.to) for notice in play.told] == [("notify", ("on-call",))], (
+    assert [(notice.kind, notice.to) for notice in play.called] == [("notify", ("on-call",))], (
         "fires again after a repair"
     )
     play.gather()
@@ -268,9 +275,9 @@ def test_nobody_is_called_up_the_chain_during_a_silence(runbooks: list[Runbook],
     assert first is not None
     play.silences = (silence(ends_ms=first + 1000),)
     play.until_due()
-    assert (play.state.escalation_due_ms, len(play.told)) == (first + 1000, 1)
+    assert (play.state.escalation_due_ms, len(play.called)) == (first + 1000, 1)
     play.until_due()
-    assert len(play.told) == 2
+    assert len(play.called) == 2
 
 
 def test_what_people_say_counts_also_during_a_silence(muted: Muted) -> None:

@@ -100,7 +100,8 @@ async def test_the_responder_holds_an_incident_and_goes_on_at_once_when_its_sile
     kinds = await world.kinds()
     assert kinds.index("incident.held") < kinds.index("incident.unmuted") < kinds.index("command.sent")
     async with world.database.connection() as conn:
-        assert await conn.fetchval("select count(*) from notices") == 0
+        told = await conn.fetch("select kind, at_ms from notices")
+    assert [tuple(row) for row in told] == [("opened", world.now_ms)], "nobody heard of it before"
 
 
 async def test_a_held_incident_goes_on_by_itself_when_the_silence_is_over_also_after_a_restart(
