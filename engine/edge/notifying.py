@@ -137,15 +137,18 @@ class Notifying:
     async def _route(self, conn: asyncpg.Connection) -> None:
         now_ms = self._env.now_ms()
         oldest_ms = now_ms - round(self._env.settings.updates_give_up_after_s * 1000)
+        too_old = 0
         for notice in await deliveries.unrouted(conn):
             to: list[str] = []
             if notice.at_ms >= oldest_ms:
                 told = await deliveries.told_before(conn, notice.incident) if notice.kind in _UPDATES else []
                 to = recipients(notice, self._followers, told, self._kinds([*notice.told, *self._followers, *told]))
             else:  # it was written while nobody could be told
-                self._telemetry.drops.labels("notifier", "too_old").inc()
-                log.warning("notify.too_old", notice=notice.id, incident=notice.incident)
+                too_old += 1
             await deliveries.add(conn, notice, to, notice.kind in CALLS, now_ms)
+        if too_old:
+            self._telemetry.drops.labels("notifier", "too_old").inc(too_old)
+            log.warning("notify.too_old", notices=too_old)
 
     def _target(self, receiver: str) -> Target | None:
         return target_of(receiver, self._env.settings, self._notifiers)

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.edge import approvals, deliveries
+from engine.edge.console_store import PostgresStore
 from engine.edge.database import Database
 from engine.edge.deliveries import NoticeRow
 from engine.edge.migrate import MIGRATIONS, migrate
@@ -311,6 +312,21 @@ async def test_whom_it_cannot_reach_is_shown_until_they_are(site: Site) -> None:
     await site.after(MINUTE_MS)
     assert await site.notifying.troubles() == []
     assert site.telemetry.notifications_waiting.labels("on-call")._value.get() == 0
+
+
+async def test_the_console_shows_for_each_notice_who_was_told_and_whom_it_cannot_reach(site: Site) -> None:
+    site.services.pagerduty.go_away(1)
+    await site.alert("firing")
+    await site.deliver()
+    store = PostgresStore(site.database, lambda: site.now_ms)
+    detail = await store.incident(1)
+    assert detail is not None
+    assert [(notice.kind, [str(one) for one in notice.deliveries]) for notice in detail.notices] == [
+        ("opened", []),
+        ("notify", ["ops: delivered"]),
+        ("escalate", ['on-call: not delivered yet (HTTP 503: {"error": "not now"})']),
+    ]
+    assert [(one.receiver, one.waiting, one.given_up) for one in await store.undelivered()] == [("on-call", 1, 0)]
 
 
 async def test_a_defect_of_a_notifier_is_an_outage_of_it(site: Site) -> None:
