@@ -206,6 +206,12 @@ class Hooks:
         """Wait until nobody is being told anything."""
         await asyncio.gather(*self._whispers)
 
+    async def close(self) -> None:
+        """Leave off what is still being told."""
+        for task in self._whispers:
+            task.cancel()
+        await asyncio.gather(*self._whispers, return_exceptions=True)
+
     # PagerDuty
 
     async def _pagerduty(self, request: web.Request) -> web.Response:
