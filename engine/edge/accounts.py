@@ -15,6 +15,8 @@ from engine.response.model import Notice
 
 log = structlog.get_logger(__name__)
 
+_DAYS_MAX = 7
+
 
 async def read(conn: asyncpg.Connection, day: dt.date, policy: Policy) -> DayAccount:
     """The account of a day, also of one that is not over."""
@@ -31,13 +33,21 @@ async def read(conn: asyncpg.Connection, day: dt.date, policy: Policy) -> DayAcc
     return account(day, incidents, rows, policy)
 
 
-async def write_once(database: Database, now_ms: int, policy: Policy, told: str) -> bool:
-    """Write yesterday's account unless that was done, and a notice about it to `told` ("": nobody); whether it was now.
+async def write_missing(database: Database, now_ms: int, policy: Policy, told: str) -> list[dt.date]:
+    """Write the accounts of the days that are over and have none: since the last one, of a week at most.
 
-    A day on which nothing happened has an account too, so that a missing one means something; nobody is told of it.
+    `told` ("": nobody) gets a notice of each day that had an incident. A day on which nothing happened has an account
+    too, so that a missing one means something.
     """
-    day = dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).date() - dt.timedelta(days=1)
+    yesterday = dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).date() - dt.timedelta(days=1)
+    async with database.connection() as conn:
+        last = await conn.fetchval("select max(day) from daily_accounts") or yesterday - dt.timedelta(days=1)
+    days = [yesterday - dt.timedelta(days=back) for back in range(_DAYS_MAX)]
+    missing = [day for day in reversed(days) if day > last]
+    return [day for day in missing if await _write(database, day, now_ms, policy, told)]
 
+
+async def _write(database: Database, day: dt.date, now_ms: int, policy: Policy, told: str) -> bool:
     async def work(conn: asyncpg.Connection) -> DayAccount | None:
         if await conn.fetchval("select 1 from daily_accounts where day = $1", day):
             return None

@@ -83,8 +83,10 @@ class SeriesKeeper:
         if found is None:
             return MetricSeries("", one.points, error="its rule is not loaded here, or is no PromQL")
         from_ms = one.points[-1][0] + STEP_MS if one.points else one.alert.fired_ms - AROUND_MS
+        now_ms = self._now_ms()
+        to_ms = now_ms if one.resolved_ms is None else min(now_ms, one.resolved_ms + AROUND_MS)
         try:
-            points = await self._ask(found.query, from_ms, self._now_ms(), one.alert.labels)
+            points = await self._ask(found.query, from_ms, to_ms, one.alert.labels)
         except (InvestigationError, httpx.HTTPError, TypeError, ValueError, KeyError) as error:
             why = str(error) or type(error).__name__
             return MetricSeries(found.query, one.points, found.op, found.threshold, why)

@@ -18,8 +18,11 @@ log = structlog.get_logger(__name__)
 _EVERY_S = 15.0
 
 
-async def lifetimes(conn: asyncpg.Connection, from_ms: int, to_ms: int) -> list[Lifetime]:
-    """Incidents opened in a span of time (its end left out), those left out that were merged into another."""
+async def lifetimes(conn: asyncpg.Connection, from_ms: int, to_ms: int, *, changed_since_ms: int = 0) -> list[Lifetime]:
+    """Incidents opened in a span of time (its end left out), those left out that were merged into another.
+
+    With `changed_since_ms` only those that are open or have changed since then.
+    """
     rows = await conn.fetch(
         "select i.id, i.runbook, i.severity, i.opened_ms, "
         "(select min((a.data->>'happened_ms')::bigint) from audit a "
@@ -28,9 +31,10 @@ async def lifetimes(conn: asyncpg.Connection, from_ms: int, to_ms: int) -> list[
         "(i.state->>'resolution' like 'cleared%' "
         " and not exists (select 1 from commands c where c.incident = i.id)) as by_itself "
         "from incidents i where i.opened_ms >= $1 and i.opened_ms < $2 and i.state->>'merged_into' is null "
-        "order by i.id",
+        "and (i.status = 'open' or i.updated_ms >= $3) order by i.id",
         from_ms,
         to_ms,
+        changed_since_ms,
     )
     return [Lifetime(**{**dict(row), "by_itself": bool(row["by_itself"])}) for row in rows]
 
@@ -59,7 +63,7 @@ class StatsExporter:
         now_ms = self._now_ms()
 
         async def work(conn: asyncpg.Connection) -> list[Lifetime]:
-            return await lifetimes(conn, 0, now_ms + 1)
+            return await lifetimes(conn, 0, now_ms + 1, changed_since_ms=self._seen_ms)
 
         found = await self._database.run(work)
         telemetry, since_ms = self._telemetry, self._seen_ms

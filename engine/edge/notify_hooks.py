@@ -168,14 +168,13 @@ class Hooks:
                 return "first_of_two" if waits else decided.reason
             reason: Literal["not_an_approver", "replayed"] = "not_an_approver" if is_first else "replayed"
             found = await approvals.find(conn, value.command)
-            incident = found.incident if found is not None else None
             data: dict[str, object] = {"decision": decision, "reason": reason, "sha256": value.sha256}
             await audit.append(
                 conn,
                 at_ms=now_ms,
                 actor=by,
                 kind="approval.refused",
-                incident=incident,
+                incident=found.incident if found is not None else None,
                 command=value.command,
                 data=data,
             )
@@ -205,6 +204,12 @@ class Hooks:
     async def settled(self) -> None:
         """Wait until nobody is being told anything."""
         await asyncio.gather(*self._whispers)
+
+    async def close(self) -> None:
+        """Leave off what is still being told."""
+        for task in self._whispers:
+            task.cancel()
+        await asyncio.gather(*self._whispers, return_exceptions=True)
 
     # PagerDuty
 

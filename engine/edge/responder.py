@@ -134,10 +134,10 @@ class Responder:
         await self._account(now_ms)
 
     async def _account(self, now_ms: int) -> None:
-        """Once a day: write what the day before came to."""
+        """Once a day: write what the days that are over came to."""
         day = now_ms // _DAY_MS
         if day != self._accounted_day:
-            await accounts.write_once(self._database, now_ms, self._policy, self._account_to)
+            await accounts.write_missing(self._database, now_ms, self._policy, self._account_to)
             self._accounted_day = day
 
     async def _operate(self) -> None:

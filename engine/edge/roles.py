@@ -53,7 +53,7 @@ from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
 from engine.edge.settings import Mode, Settings
 from engine.edge.settings_sources import PushedLogs, RemoteWrite
-from engine.edge.sink_http import open_endpoint
+from engine.edge.sink_http import endpoint_client
 from engine.edge.sinks import start_sinks
 from engine.edge.topic_memory import TopicMemory
 from engine.edge.topic_reader import open_topic_reader
@@ -323,7 +323,7 @@ async def _loki(node: Node) -> Loki | None:
     endpoint = node.settings.responder.loki
     if endpoint is None:
         return None
-    return Loki(endpoint.url, await node.stack.enter_async_context(open_endpoint(endpoint)))
+    return Loki(endpoint.url, await node.stack.enter_async_context(endpoint_client(endpoint)))
 
 
 def _open(node: Node, name: RoleName) -> RoleApp:

@@ -351,3 +351,10 @@ class Settings(Section):
     executor: ExecutorSettings = Field(default=ExecutorSettings(), description="Actions.")
     sinks: SinkSettings = Field(default=SinkSettings(), description="Other systems that are told.")
     notify: NotifySettings = Field(default=NotifySettings(), description="People who are told.")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        told = self.responder.account_to
+        if told and self.notify.is_configured and not self.notify.knows(told):
+            raise ValueError(f"responder.account_to: nobody is called {told!r} in notify.receivers")
+        return self

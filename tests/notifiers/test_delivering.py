@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.edge import approvals, deliveries
+from engine.edge.console_store import PostgresStore
 from engine.edge.database import Database
 from engine.edge.deliveries import NoticeRow
 from engine.edge.migrate import MIGRATIONS, migrate
@@ -313,6 +314,21 @@ async def test_whom_it_cannot_reach_is_shown_until_they_are(site: Site) -> None:
     assert site.telemetry.notifications_waiting.labels("on-call")._value.get() == 0
 
 
+async def test_the_console_shows_for_each_notice_who_was_told_and_whom_it_cannot_reach(site: Site) -> None:
+    site.services.pagerduty.go_away(1)
+    await site.alert("firing")
+    await site.deliver()
+    store = PostgresStore(site.database, lambda: site.now_ms)
+    detail = await store.incident(1)
+    assert detail is not None
+    assert [(notice.kind, [str(one) for one in notice.deliveries]) for notice in detail.notices] == [
+        ("opened", []),
+        ("notify", ["ops: delivered"]),
+        ("escalate", ['on-call: not delivered yet (HTTP 503: {"error": "not now"})']),
+    ]
+    assert [(one.receiver, one.waiting, one.given_up) for one in await store.undelivered()] == [("on-call", 1, 0)]
+
+
 async def test_a_defect_of_a_notifier_is_an_outage_of_it(site: Site) -> None:
     async def broken(env: Environment, receiver: object, message: Message, thread: object) -> dict[str, object]:
         raise KeyError("ts")
@@ -361,13 +377,14 @@ async def test_what_was_noted_before_there_were_deliveries_is_delivered_after_th
         ("opened", [], [], [], []),
         ("escalate", ["on-call"], ["feed"], ["ops"], ["on-call", "feed"]),
         ("escalate", ["feed", "on-call"], ["feed"], [], ["feed", "on-call"]),
-        ("acknowledged", [], ["feed"], ["ops", "feed"], ["feed", "ops"]),
+        ("acknowledged", [], ["feed"], ["ops", "feed"], ["ops", "feed"]),
+        ("resolved", [], ["feed"], ["ops"], ["ops"]),
         ("resolved", [], [], ["ops", "mail"], ["ops", "mail"]),
         ("decided", [], ["mail"], ["ops"], ["ops"]),
         ("held", ["gone"], [], [], ["gone"]),
     ],
 )
-def test_a_notice_goes_to_whom_it_names_to_followers_and_updates_to_those_told_before(
+def test_a_notice_goes_to_whom_it_names_and_followers_and_updates_to_those_told_before(
     kind: NoticeKind, to: list[str], followers: list[str], told: list[str], expected: list[str]
 ) -> None:
     kinds = dict.fromkeys(("on-call", "ops", "feed"), EVERY) | {"mail": ["escalate", "resolved"]}

@@ -11,9 +11,22 @@ from __future__ import annotations
 import pytest
 
 from engine.actions import load_actions
+from engine.core.labels import parse_matcher
 from engine.response.incident import open_incident, respond
-from engine.response.model import Alerted, Context, Decided, Decision, Event, IncidentState, Notice, Operated, TimerDue
+from engine.response.model import (
+    Alerted,
+    Context,
+    Decided,
+    Decision,
+    Event,
+    IncidentState,
+    Merged,
+    Notice,
+    Operated,
+    TimerDue,
+)
 from engine.response.runbook import load_runbooks
+from engine.response.silences import Mutes, Silence
 from engine.response.steps import Runbook
 from tests.notifiers.site import LABELS, MINUTE_MS, RUNBOOKS
 from tests.response.conftest import START_MS, alert
@@ -119,6 +132,41 @@ def test_an_incident_that_is_opened_again_is_told_of_again_under_other_ids(down:
     again = respond(down.state, Alerted(alert("firing", down.now_ms, down.labels)), down.context())
     assert [kind for kind, _, _ in told(again)] == ["opened", "notify", "escalate"]
     assert not set(first) & set(ids(again))
+
+
+# Silences ------------------------------------------------------------------------------------------------------------
+
+
+def silenced() -> Context:
+    quiet = Silence("s1", (parse_matcher('service="bridge"'),), 0, START_MS + MINUTE_MS, "ada", "planned")
+    return Context(START_MS, next(book for book in BOOKS if book.name == "Down"), load_actions(), mutes=Mutes((quiet,)))
+
+
+def test_of_what_is_silenced_nobody_hears_first(down: Play) -> None:
+    opened = open_incident(1, alert("firing", START_MS, down.labels), silenced())
+    assert told(opened) == []
+
+
+def test_who_was_told_before_a_silence_hears_of_the_end(down: Play) -> None:
+    closed = respond(down.state, Operated("close", "ada", "planned"), silenced())
+    assert told(closed) == [("resolved", (), "closed by ada: planned")]
+
+
+def test_an_undelivered_call_goes_on_when_the_silence_is_over(down: Play) -> None:
+    late = respond(down.state, Operated("undelivered", "notifier", "on-call could not be told"), silenced())
+    assert (told(late), late.state.escalation_due_ms) == ([], START_MS + MINUTE_MS)
+
+
+# Merging -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_incident_that_is_merged_ends_for_those_who_were_told_of_it(down: Play) -> None:
+    assert down.on(Merged(7, "ada")) == [("resolved", (), "merged by ada into incident 7")]
+
+
+def test_an_incident_that_a_person_opens_again_is_told_of_again(down: Play) -> None:
+    down.on(Operated("close", "ada"))
+    assert down.on(Operated("reopen", "bob")) == [("opened", (), "opened again by bob")]
 
 
 # Somebody could not be reached ---------------------------------------------------------------------------------------

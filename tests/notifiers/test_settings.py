@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from engine.actions import load_actions
 from engine.core.masking import MASK
-from engine.edge.settings_check import unknown_receivers
+from engine.edge.runbook_settings import unknown_receivers
 from engine.edge.settings_load import load
 from engine.edge.settings_notify import NotifySettings, is_address
 from engine.edge.settings_view import entries
