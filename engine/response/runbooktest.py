@@ -7,6 +7,7 @@ runbook_tests:
     alert: {labels: {alertname: PolicyViolationSpike, severity: warning}, value: "12", window: 1m}
     modes: [{action: http.request, mode: auto}]      # the installation's policy; nothing: approve
     paused: false
+    muted: silenced                                # or maintenance: held, as a silence would
     history: [{action: http.request, target: http:openclaw, ago: 10s, status: succeeded}]
     evidence: {suspects: [{source_user: mallory}], rates: {error: timeout}}    # by step
     approvals: {restart: denied}                     # approved, denied or none (nobody answers), by step
@@ -29,6 +30,7 @@ It drives the very state machine that runs live; the only thing made up here is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -36,7 +38,7 @@ from msgspec import Struct
 
 from engine.core import duration
 from engine.core.diagnostics import Document, Path, load_yaml
-from engine.core.labels import fingerprint
+from engine.core.labels import Matcher, fingerprint
 from engine.core.messages import Command, Outcome, OutcomeStatus, Transition
 from engine.response.guardrails import ModeRule, Past, PastStatus, Policy
 from engine.response.incident import open_incident, respond
@@ -56,9 +58,11 @@ from engine.response.model import (
     Send,
     TimerDue,
 )
+from engine.response.silences import Mutes, Silence, SilenceKind
 from engine.response.steps import Actions, Runbook, route
 
 _START_MS = 1_800_000_000_000
+_FOR_EVER_MS = _START_MS + 365 * 86_400_000
 _TURNS_MAX = 200
 
 
@@ -145,6 +149,7 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
     runbook: str = ""
     modes: list[ModeRule] = []
     paused: bool = False
+    muted: Literal["silenced", "maintenance"] | None = None
     history: list[GivenPast] = []
     evidence: dict[str, list[dict[str, Any]] | GivenEvidence] = {}
     approvals: dict[str, Literal["approved", "denied", "none"]] = {}
@@ -214,7 +219,7 @@ def play(case: Case, runbooks: Sequence[Runbook], actions: Actions) -> Course:
         raise CaseError(f"the alert goes to the runbook {runbook.name!r}, not to {case.runbook!r}")
     policy = Policy(modes=tuple(case.modes))
     past = tuple(_past(given, i, runbook) for i, given in enumerate(case.history))
-    context = Context(_START_MS, runbook, actions, policy, past, case.paused)
+    context = Context(_START_MS, runbook, actions, policy, past, case.paused, _mutes(case))
     firing = _transition(case, "firing", _START_MS)
     decision = open_incident(1, firing, context)
     course = Course(decision.state, [], [], [], [], "")
@@ -225,10 +230,18 @@ def play(case: Case, runbooks: Sequence[Runbook], actions: Actions) -> Course:
         if not events:
             return course
         for now_ms, event in events:
-            turn = Context(now_ms, runbook, actions, policy, past, case.paused)
+            turn = replace(context, now_ms=now_ms)
             decision = respond(course.state, event, turn)
             _collect(course, decision)
     raise CaseError(f"did not end within {_TURNS_MAX} turns")
+
+
+def _mutes(case: Case) -> Mutes:
+    """A silence of this alert without an end, if the case has one."""
+    kind: SilenceKind = "silence" if case.muted == "silenced" else "maintenance"
+    matchers = (Matcher("alertname", "=", case.alert.labels.get("alertname", "")),)
+    silence = Silence("of the case", matchers, _START_MS, _FOR_EVER_MS, "the case", "given", kind)
+    return Mutes((silence,)) if case.muted else Mutes()
 
 
 def _past(given: GivenPast, number: int, runbook: Runbook) -> Past:
@@ -267,7 +280,7 @@ def _collect(course: Course, decision: Decision) -> None:
 def _answers(case: Case, state: IncidentState, now_ms: int) -> list[tuple[int, Event]]:
     """What happens next to the incident, and when; nothing when the case is over."""
     waits, step = state.awaiting, state.step
-    if state.status != "open" or waits.kind in ("people", "nothing"):
+    if state.status != "open" or waits.kind in ("people", "nothing", "muted"):
         return []
     soon_ms, due_ms = now_ms + 10, waits.due_ms if waits.due_ms is not None else now_ms
     asked, alert = waits.asked, case.alert_is.get(step)

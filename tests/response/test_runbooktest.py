@@ -54,3 +54,20 @@ def test_a_case_that_goes_otherwise_is_a_failure(
 
 def test_a_file_of_other_tests_has_no_cases(runbooks: list[Runbook], actions: Actions) -> None:
     assert run_cases("rule_files: [a.yml]\ntests: []\n", "rules.yml", runbooks, actions=actions) == []
+
+
+@pytest.mark.parametrize("reason", ["silenced", "maintenance"])
+def test_a_case_may_be_silenced_and_is_then_held(reason: str, runbooks: list[Runbook], actions: Actions) -> None:
+    case = f"""\
+runbook_tests:
+  - name: one user, silenced
+    alert: {{labels: {{alertname: PolicyViolationSpike, namespace: aureus, severity: warning}}}}
+    muted: {reason}
+    evidence:
+      suspects: [{{source_user: mallory, channels: web, violations: 11, total: 12}}]
+      policies: []
+    expect: {{commands: [], asked: [], refused: {reason}, escalated: "", status: open}}
+"""
+    ours = [book for book in runbooks if book.name == "PolicyViolationSpike"]
+    assert run_cases(case, "case.yml", ours, actions=actions) == []
+    assert run_cases(case.replace(f"    muted: {reason}\n", ""), "case.yml", ours, actions=actions) != []
