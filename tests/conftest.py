@@ -10,12 +10,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from engine.edge import embedded_postgres
 from engine.edge.database import Database, connect_pool, socket_url, url_of
 from engine.edge.migrate import migrate
 from tests.cluster import Cluster, running_cluster
 from tests.docker_engine import DockerEngine, running_docker
+
+settings.register_profile("sentinel", deadline=None)  # no test asserts a time: the machine may be busy
+settings.load_profile("sentinel")
 
 _TEMPLATE = "sentinel_template"
 _numbers = itertools.count(1)

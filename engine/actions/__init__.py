@@ -29,15 +29,19 @@ import httpx
 import msgspec
 from msgspec import Struct
 
+from engine.actions._aws import AwsAccess
 from engine.actions._compose import ComposeApi, ServiceRef
+from engine.actions._kms import KmsApi
 from engine.actions._kubernetes import KubernetesApi, ObjectRef
-from engine.actions._permissions import KubernetesRule, Permission, ServiceAccess, SqlGrant
+from engine.actions._permissions import KubernetesRule, Permission, ServiceAccess
 from engine.actions._refused import RefusedError
+from engine.actions._sql import SqlGrant, SqlNote, SqlOwner, SqlPrivilege
 from engine.core.masking import MASK, mask_text, passwords
 from engine.core.messages import Target
 
 __all__ = [
     "Action",
+    "AwsAccess",
     "Check",
     "Environment",
     "HttpHost",
@@ -48,6 +52,9 @@ __all__ = [
     "Result",
     "ServiceAccess",
     "SqlGrant",
+    "SqlNote",
+    "SqlOwner",
+    "SqlPrivilege",
     "Undo",
     "load_actions",
 ]
@@ -85,6 +92,7 @@ class Environment:
     kubernetes: KubernetesApi | None = field(default=None, repr=False)
     postgres_settings: frozenset[str] = frozenset()
     compose: Mapping[str, ComposeApi] = field(default_factory=dict, repr=False)
+    kms: Mapping[str, KmsApi] = field(default_factory=dict, repr=False)
     command: str = ""
 
     def allows(self, target: Target) -> bool:
@@ -94,7 +102,7 @@ class Environment:
         if target.kind == "compose":
             ref = ServiceRef.parse(target.name)
             return ref is not None and ref.project in self.compose
-        return target.name in {"http": self.hosts, "postgres": self.databases}.get(target.kind, {})
+        return target.name in {"http": self.hosts, "postgres": self.databases, "kms": self.kms}.get(target.kind, {})
 
     def redact(self, text: str) -> str:
         """The text without any token or password."""
@@ -138,7 +146,11 @@ class Undo(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Action:
-    """One action; see the module. `object_kinds`: its targets are `NAMESPACE/KIND/NAME`, of one of these kinds."""
+    """One action; see the module. `object_kinds`: its targets are `NAMESPACE/KIND/NAME`, of one of these kinds.
+
+    `permissions` are enough for any parameters. `permissions_for` says, from the parameters that a runbook writes out,
+    what is enough for these; None where they do not tell.
+    """
 
     name: str
     summary: str
@@ -151,10 +163,16 @@ class Action:
     verify: Callable[[Environment, Target, Any, Plan | None], Awaitable[Check]]
     undo: Callable[[Any, Plan], Undo | None] | None = None
     object_kinds: tuple[str, ...] = ()
+    permissions_for: Callable[[Mapping[str, Any]], tuple[Permission, ...] | None] | None = None
 
     def decode_params(self, params: Mapping[str, object]) -> Struct:
         """The parameters, checked. Raises `msgspec.ValidationError`: what is wrong, and where."""
         return msgspec.convert(dict(params), self.params)
+
+    def needed(self, literal: Mapping[str, Any]) -> tuple[Permission, ...]:
+        """The permissions for these parameters; those that are known only at run time are left out of them."""
+        exact = self.permissions_for(literal) if self.permissions_for is not None else None
+        return self.permissions if exact is None else exact
 
     def params_schema(self) -> dict[str, Any]:
         """The JSON Schema of the parameters."""

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from engine.actions._aws import AwsAccess
+from engine.actions._sql import SqlGrant, SqlNote, SqlOwner, SqlPrivilege
+
 
 @dataclass(frozen=True)
 class KubernetesRule:
@@ -25,16 +28,6 @@ class KubernetesRule:
 
 
 @dataclass(frozen=True)
-class SqlGrant:
-    """Membership of a PostgreSQL role."""
-
-    role: str
-
-    def __str__(self) -> str:
-        return f"member of {self.role}"
-
-
-@dataclass(frozen=True)
 class ServiceAccess:
     """What another service has to accept, in words: Sentinel cannot grant it."""
 
@@ -44,7 +37,7 @@ class ServiceAccess:
         return self.text
 
 
-Permission = KubernetesRule | SqlGrant | ServiceAccess
+Permission = KubernetesRule | SqlGrant | SqlPrivilege | SqlOwner | SqlNote | AwsAccess | ServiceAccess
 
 
 def needed_for(permissions: Iterable[Permission], target: str) -> list[Permission]:
@@ -87,10 +80,3 @@ def rbac_manifests(
         "subjects": [{"kind": "ServiceAccount", "namespace": account[0], "name": account[1]}],
     }
     return [role, binding]
-
-
-def sql_grants(permissions: Iterable[Permission], role: str) -> list[str]:
-    """The statements that give a PostgreSQL role what is asked for, sorted."""
-    roles = {one.role for one in permissions if isinstance(one, SqlGrant)}
-    quoted = '"' + role.replace('"', '""') + '"'
-    return [f"GRANT {granted} TO {quoted};" for granted in sorted(roles)]

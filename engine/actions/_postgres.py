@@ -41,6 +41,7 @@ select c.oid::bigint as oid, c.relkind::text as kind, quote_ident(n.nspname) || 
        quote_ident(n.nspname) as quoted_schema, n.nspname::text as schema, c.relname::text as name,
        pg_total_relation_size(c.oid) as size_bytes, pg_get_userbyid(c.relowner)::text as owner,
        pg_has_role(c.relowner, 'usage') as owned, has_schema_privilege(n.oid, 'create') as may_create,
+       has_schema_privilege(n.oid, 'usage') as usable,
        c.relpersistence = 't' as temporary
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2
 """
@@ -49,7 +50,8 @@ from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 
 class Table(Struct, frozen=True):
     """A relation as the catalogue has it. What is `quoted` is fit for a statement, `quoted` itself with its schema.
 
-    `owned` says whether the connected role has its owner's rights, `may_create` whether it may create in its schema.
+    `owned` says whether the connected role has its owner's rights, `may_create` whether it may create in its schema,
+    `usable` whether it may use the schema at all.
     """
 
     oid: int
@@ -62,6 +64,7 @@ class Table(Struct, frozen=True):
     owner: str
     owned: bool
     may_create: bool
+    usable: bool
     temporary: bool
 
 
@@ -143,6 +146,13 @@ async def find_table(conn: asyncpg.Connection, text: str, kinds: str) -> Table:
         what = "temporary" if table.temporary else f"of kind {table.kind!r} (pg_class.relkind)"
         raise RefusedError("wrong_kind", f"{table.quoted} is {what}; this action takes {', '.join(kinds)}")
     return table
+
+
+async def require_schema(conn: asyncpg.Connection, table: Table) -> None:
+    """Raise `RefusedError` unless the connected role may use the table's schema."""
+    if not table.usable:
+        user = await conn.fetchval("select quote_ident(current_user)")
+        raise RefusedError("forbidden", f"grant usage on schema {table.quoted_schema} to {user}")
 
 
 async def same_table(conn: asyncpg.Connection, change: dict[str, Any], kinds: str) -> Table:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import asyncpg
 from msgspec import Meta, Struct
 
-from engine.actions import Check, Environment, Plan, RefusedError, Result
+from engine.actions import Check, Environment, Permission, Plan, RefusedError, Result, SqlGrant, SqlNote, SqlPrivilege
 from engine.actions._postgres import (
     LockLimit,
     StatementLimit,
+    Table,
     TableName,
     ask,
     connection,
@@ -23,11 +24,13 @@ from engine.actions._postgres import (
     find_table,
     refuse_other_server,
     require_member,
+    require_schema,
     same_table,
     server_of,
     set_limits,
     total_s,
 )
+from engine.actions._sql import table_paths
 from engine.core.messages import Target
 
 _WATCH_S = 0.5
@@ -70,7 +73,8 @@ class Maintenance:
             for name in params.tables:
                 table = await find_table(conn, name, self.kinds)
                 if all(change["oid"] != table.oid for change in changes):
-                    await _require_maintain(conn, table.oid, table.quoted, owned=table.owned)
+                    await require_schema(conn, table)
+                    await _require_maintain(conn, table)
                     found = {"table": table.quoted, "oid": table.oid, "size_bytes": table.size_bytes}
                     state = await self._state(conn, table.oid)
                     statement = f"{self.command(params)} {table.quoted}"
@@ -135,13 +139,31 @@ class Maintenance:
         await task
 
 
-async def _require_maintain(conn: asyncpg.Connection, oid: int, quoted: str, *, owned: bool) -> None:
+def permissions_for(literal: Mapping[str, Any]) -> tuple[Permission, ...] | None:
+    """What is enough for the tables that a runbook names."""
+    tables = table_paths(literal.get("tables"))
+    if tables is None:
+        return None
+    schemas = sorted({schema for schema, _ in tables})
+    on_schemas = [SqlPrivilege("USAGE", "SCHEMA", (schema,)) for schema in schemas]
+    on_tables = [SqlPrivilege("MAINTAIN", "TABLE", path) for path in tables]
+    return SqlGrant("pg_read_all_stats"), *on_schemas, *on_tables
+
+
+PERMISSIONS: tuple[Permission, ...] = (
+    SqlGrant("pg_read_all_stats"),
+    SqlGrant("pg_maintain", "the tables are known only at run time, so this is for every table"),
+    SqlNote("USAGE on the schemas of the tables"),
+)
+
+
+async def _require_maintain(conn: asyncpg.Connection, table: Table) -> None:
     """Without it the server only warns and skips the table, which would look like work done."""
-    if owned or await conn.fetchval(_OWNS_DATABASE):
+    if table.owned or await conn.fetchval(_OWNS_DATABASE):
         return
     version = int(await conn.fetchval("select current_setting('server_version_num')"))
     user = await conn.fetchval("select current_user::text")
     if version < _MAINTAIN_SINCE:
-        raise RefusedError("forbidden", f"{user!r} must own {quoted}, or its database")
-    if not await conn.fetchval("select has_table_privilege($1::oid, 'MAINTAIN')", oid):
-        raise RefusedError("forbidden", f"grant maintain on {quoted} to {user!r}, or pg_maintain")
+        raise RefusedError("forbidden", f"grant {table.owner}, the owner of {table.quoted}, to {user!r}")
+    if not await conn.fetchval("select has_table_privilege($1::oid, 'MAINTAIN')", table.oid):
+        raise RefusedError("forbidden", f"grant maintain on {table.quoted} to {user!r}, or pg_maintain")

@@ -9,13 +9,26 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import asyncpg
 from msgspec import Meta, Struct
 
-from engine.actions import Action, Check, Environment, Plan, RefusedError, Result, ServiceAccess, SqlGrant, Undo
+from engine.actions import (
+    Action,
+    Check,
+    Environment,
+    Permission,
+    Plan,
+    RefusedError,
+    Result,
+    SqlGrant,
+    SqlNote,
+    SqlPrivilege,
+    Undo,
+)
 from engine.actions._postgres import (
     ask,
     connection,
@@ -241,6 +254,17 @@ def undo(params: Params, plan: Plan) -> Undo | None:
     return Undo("postgres.alter_system", {"setting": change["setting"], "value": before})
 
 
+_RELOAD = SqlPrivilege("EXECUTE", "FUNCTION", ("pg_catalog", "pg_reload_conf"))
+
+
+def _permissions_for(literal: Mapping[str, Any]) -> tuple[Permission, ...] | None:
+    name = literal.get("setting")
+    if not isinstance(name, str):
+        return None
+    parameter = SqlPrivilege("ALTER SYSTEM", "PARAMETER", tuple(name.split(".")))
+    return SqlGrant("pg_read_all_settings"), _RELOAD, parameter
+
+
 ACTION = Action(
     name="postgres.alter_system",
     summary="Change a setting of the server that needs no restart.",
@@ -249,10 +273,10 @@ ACTION = Action(
     destructive=True,
     permissions=(
         SqlGrant("pg_read_all_settings"),
-        ServiceAccess(
-            "ALTER SYSTEM on each of executor.postgres_settings, and EXECUTE on pg_reload_conf(), in PostgreSQL"
-        ),
+        _RELOAD,
+        SqlNote("ALTER SYSTEM on each parameter of executor.postgres_settings"),
     ),
+    permissions_for=_permissions_for,
     plan=plan,
     run=run,
     verify=verify,

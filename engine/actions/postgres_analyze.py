@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.actions import Action, SqlGrant
-from engine.actions._postgres_maintenance import Maintenance, Params
+from engine.actions import Action
+from engine.actions._postgres_maintenance import PERMISSIONS, Maintenance, Params, permissions_for
 
 _ANALYZE = Maintenance(
     verb="analyze",
@@ -18,7 +18,8 @@ ACTION = Action(
     target_kind="postgres",
     params=Params,
     destructive=False,
-    permissions=(SqlGrant("pg_maintain"), SqlGrant("pg_read_all_stats")),
+    permissions=PERMISSIONS,
+    permissions_for=permissions_for,
     plan=_ANALYZE.plan,
     run=_ANALYZE.run,
     verify=_ANALYZE.verify,

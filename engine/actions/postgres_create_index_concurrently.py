@@ -8,12 +8,25 @@ first; if the build fails here, its remains are dropped at once. An index under 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import asyncpg
 from msgspec import Meta, Struct
 
-from engine.actions import Action, Check, Environment, Plan, RefusedError, Result, ServiceAccess, SqlGrant
+from engine.actions import (
+    Action,
+    Check,
+    Environment,
+    Permission,
+    Plan,
+    RefusedError,
+    Result,
+    SqlGrant,
+    SqlNote,
+    SqlOwner,
+    SqlPrivilege,
+)
 from engine.actions._postgres import (
     LockLimit,
     StatementLimit,
@@ -26,11 +39,13 @@ from engine.actions._postgres import (
     find_table,
     refuse_other_server,
     require_member,
+    require_schema,
     same_table,
     server_of,
     set_limits,
     total_s,
 )
+from engine.actions._sql import table_path
 from engine.core.messages import Target
 
 _KINDS = "rm"
@@ -206,6 +221,7 @@ async def _require_rights(conn: asyncpg.Connection, table: Table) -> None:
     user = await conn.fetchval("select current_user::text")
     if not table.owned:
         raise RefusedError("forbidden", f"only an owner can index {table.quoted}: grant {table.owner} to {user}")
+    await require_schema(conn, table)
     if not table.may_create:
         raise RefusedError("forbidden", f"grant create on schema {table.quoted_schema} to {user}")
 
@@ -230,6 +246,15 @@ async def _drop_of(conn: asyncpg.Connection, table: Table, name: str) -> str:
     return f"drop index concurrently {table.quoted_schema}.{await conn.fetchval('select quote_ident($1)', name)}"
 
 
+def _permissions_for(literal: Mapping[str, Any]) -> tuple[Permission, ...] | None:
+    path = table_path(literal.get("table"))
+    if path is None:
+        return None
+    schema = path[:1]
+    on_schema = SqlPrivilege("USAGE", "SCHEMA", schema), SqlPrivilege("CREATE", "SCHEMA", schema)
+    return SqlGrant("pg_read_all_stats"), *on_schema, SqlOwner(path)
+
+
 ACTION = Action(
     name="postgres.create_index_concurrently",
     summary="Build an index while its table is in use.",
@@ -238,8 +263,9 @@ ACTION = Action(
     destructive=False,
     permissions=(
         SqlGrant("pg_read_all_stats"),
-        ServiceAccess("the rights of the table's owner, and CREATE on its schema, in PostgreSQL"),
+        SqlNote("membership of the table's owner, and USAGE and CREATE on its schema"),
     ),
+    permissions_for=_permissions_for,
     plan=plan,
     run=run,
     verify=verify,

@@ -6,7 +6,7 @@ that may just be full. Partitioned tables are refused, because the server does n
 
 from __future__ import annotations
 
-from engine.actions import Action, SqlGrant
+from engine.actions import Action
 from engine.actions import _postgres_maintenance as maintenance
 from engine.actions._postgres import StatementLimit
 
@@ -38,7 +38,8 @@ ACTION = Action(
     target_kind="postgres",
     params=Params,
     destructive=False,
-    permissions=(SqlGrant("pg_maintain"), SqlGrant("pg_read_all_stats")),
+    permissions=maintenance.PERMISSIONS,
+    permissions_for=maintenance.permissions_for,
     plan=_VACUUM.plan,
     run=_VACUUM.run,
     verify=_VACUUM.verify,

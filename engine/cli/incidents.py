@@ -110,6 +110,8 @@ def _say_notices(detail: IncidentDetail) -> None:
     shown.show_header = False
     for notice in detail.notices:
         shown.add_row(f"  {clock_time(notice.at_ms)}", notice.kind, ", ".join(notice.told), notice.text)
+        for one in notice.deliveries:
+            shown.add_row("", "", "", str(one))
     say_table(shown)
 
 

@@ -48,7 +48,7 @@ async def _send(receiver: str, current: Settings) -> dict[str, Any]:
     at_ms = now_ms()
     url = current.http.external_url
     incident = IncidentNow(
-        0, "Test message from Aureus Sentinel", "resolved", "P3", "info", "none", {"alertname": "Test"}, at_ms, url
+        0, "Test message from Aureus Sentinel", "open", "P3", "info", "none", {"alertname": "Test"}, at_ms, url
     )
     message = Message(f"test-{at_ms}", "notify", "This is a test: nothing is wrong.", at_ms, incident)
     try:

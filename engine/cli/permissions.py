@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,6 @@ from engine.cli.output import NO, Stop, complain, say, say_table, show_problem, 
 from engine.edge.settings import Settings
 
 if TYPE_CHECKING:
-    from engine.actions import Permission
     from engine.actions._needs import Need
     from engine.response.runbook import Runbook
 
@@ -31,6 +31,7 @@ class Format(StrEnum):
     text = "text"
     yaml = "yaml"
     sql = "sql"
+    aws = "aws"
 
 
 Paths = Annotated[
@@ -57,7 +58,8 @@ Role = Annotated[
 def permissions(
     paths: Paths = None,
     format_: Annotated[
-        Format, typer.Option("--format", help="`yaml`: RBAC for kubectl apply; `sql`: grants.")
+        Format,
+        typer.Option("--format", help="`yaml`: RBAC for kubectl apply; `sql`: grants; `aws`: an identity policy."),
     ] = Format.text,
     namespace: Namespaces = None,
     account: Account = "aureus-sentinel/executor,responder",
@@ -77,6 +79,8 @@ def permissions(
     elif format_ is Format.sql:
         for line in _grants(needs, current, role):
             say(line)
+    elif format_ is Format.aws:
+        _say_policy(needs, current)
     else:
         shown = table("RUNBOOK", "STEP", "ACTION", "NEEDS")
         for need in [*needs, *reads]:
@@ -134,15 +138,31 @@ def _rbac(needs: list[Need], namespaces: list[str], account: tuple[str, str], ro
 
 
 def _grants(needs: list[Need], current: Settings, role: str) -> Iterator[str]:
-    """The statements, for each database that a runbook names."""
-    from engine.actions._permissions import sql_grants
+    """The statements, for each database that a runbook names; one that it names only at run time may be any of them."""
+    from engine.actions._needs import for_target
+    from engine.actions._sql import sql_grants
 
-    by_target: dict[str, list[Permission]] = {}
-    for need in needs:
-        by_target.setdefault(need.target, []).extend(need.permissions)
-    for target, found in sorted(by_target.items()):
-        user = urlsplit(current.executor.databases.get(target, "")).username
-        statements = sql_grants(found, unquote(user) if user else role)
+    databases = current.executor.databases
+    named = {need.target for need in needs if sql_grants(need.permissions, role)}
+    for name in sorted({*databases, *(one for one in named if not databases or "{" not in one)}):
+        user = urlsplit(databases.get(name, "")).username
+        statements = sql_grants(for_target(needs, name), unquote(user) if user else role)
         if statements:
-            yield f"-- database {target}"
+            yield f"-- database {name}"
             yield from statements
+
+
+def _say_policy(needs: list[Need], current: Settings) -> None:
+    from engine.actions._aws import AwsAccess, aws_policy
+    from engine.actions._needs import for_target
+
+    keys = current.executor.kms
+    if not keys and any(isinstance(one, AwsAccess) for need in needs for one in need.permissions):
+        raise Stop("which aliases? Set executor.kms")
+    asked = [
+        (one, key.alias, key.region)
+        for name, key in sorted(keys.items())
+        for one in for_target(needs, name)
+        if isinstance(one, AwsAccess)
+    ]
+    say(json.dumps(aws_policy(asked), indent=2))

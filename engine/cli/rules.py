@@ -10,7 +10,6 @@ import typer
 from engine.cli.common import Config, Set, settings
 from engine.cli.output import NO, Json, complain, say, say_json, show_problem
 from engine.core.diagnostics import Problem
-from engine.edge.settings_check import unknown_receivers
 
 if TYPE_CHECKING:
     from engine.loading import Loaded
@@ -21,15 +20,14 @@ Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATHS", help="Files
 def check(paths: Paths = None, json: Json = False, config: Config = None, set_: Set = None) -> None:
     """Check rule files and runbooks; every problem with its place, exit 1 if any is an error.
 
-    With settings, what the runbooks want that these do not allow or name is a warning; where they say who can be told
-    of incidents, a runbook may name nobody else.
+    With settings, what the runbooks want that these do not allow or name is a warning. Where they say who can be told
+    of incidents, a name that is nobody's is an error.
     """
     from engine.loading import load  # brings the rule languages, which other commands start faster without
 
-    current = settings(config, set_).settings
     loaded = load(paths or [Path("rules")])
-    loaded.problems += unknown_receivers(loaded.runbooks, current.notify)
-    problems = sorted([*loaded.problems, *_not_configured(loaded, config, set_)])
+    loaded.problems += _not_configured(loaded, config, set_)
+    problems = sorted(loaded.problems)
     if json:
         say_json({"ok": not loaded.errors, "problems": problems, "loaded": _counts(loaded)})
     else:
@@ -43,10 +41,13 @@ def check(paths: Paths = None, json: Json = False, config: Config = None, set_: 
 def _not_configured(loaded: Loaded, config: Path | None, set_: list[str] | None) -> list[Problem]:
     """What the settings lack for the runbooks; nothing where there are no settings but defaults."""
     from engine.actions import load_actions
-    from engine.edge.runbook_settings import unconfigured
+    from engine.edge.runbook_settings import unconfigured, unknown_receivers
 
     current = settings(config, set_)
-    return list(unconfigured(loaded.runbooks, current.settings, load_actions())) if current.origins else []
+    strangers = unknown_receivers(loaded.runbooks, current.settings.notify)
+    if not current.origins:
+        return strangers
+    return [*strangers, *unconfigured(loaded.runbooks, current.settings, load_actions())]
 
 
 def _counts(loaded: Loaded) -> dict[str, int]:

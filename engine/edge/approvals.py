@@ -8,10 +8,11 @@ and not raised.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import asyncpg
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from engine.core.messages import Command, SignedCommand, decode_command
 from engine.edge import audit
@@ -30,6 +31,7 @@ ApprovalState = Literal[
     "approval_for_other_command",
     "approval_by_too_few",
 ]
+_OF_A_SERVICE = re.compile(r"(\w+:\S+) \(")
 _COLUMNS = (
     "command, incident, body, body_sha256, requested_ms, expires_ms, state, decided_by, decided_ms, people, yes_by"
 )
@@ -83,7 +85,9 @@ class Decided(Struct, frozen=True):
 async def request(
     conn: asyncpg.Connection, body: str, *, now_ms: int, expires_ms: int, by: str, people: int = 1
 ) -> Approval:
-    """Ask one or two people to approve a command (its exact JSON text). Asking again for the same text changes nothing.
+    """Ask one or two people to approve a command (its exact JSON text).
+
+    Asking again for the same text changes nothing, but that more people than before must agree while it is open.
 
     Raises `ValueError` when the same command id was asked for with another text.
     """
@@ -102,8 +106,11 @@ async def request(
     approval = await find(conn, command.id)
     if approval is None or approval.body_sha256 != body_sha256(body):
         raise ValueError(f"command {command.id} already waits for approval with another text")
+    more = "update approvals set people = $2 where command = $1 and state = 'waiting' and people < $2 returning people"
+    if await conn.fetchval(more, command.id, people) is not None:
+        added, approval = True, structs.replace(approval, people=people)
     if added:
-        data: dict[str, object] = {"sha256": approval.body_sha256, "expires_ms": expires_ms, "people": people}
+        data: dict[str, object] = {"sha256": approval.body_sha256, "expires_ms": approval.expires_ms, "people": people}
         await _record(conn, "approval.requested", by, now_ms, (approval.incident, command.id), data)
     return approval
 
@@ -174,7 +181,9 @@ async def _write(conn: asyncpg.Connection, approval: Approval, decision: Decisio
 
 
 def _person(name: str) -> str:
-    return " ".join(name.split()).casefold()
+    """Whoever a name stands for: of another service's user (`slack:U0123 (ada)`) the number, which stays the same."""
+    user = _OF_A_SERVICE.match(name)
+    return " ".join((user[1] if user else name).split()).casefold()
 
 
 def _is_repeated(approval: Approval, decision: Decision, by: str, seen_sha256: str | None) -> bool:

@@ -22,7 +22,9 @@ async def start_notifier(node: Node) -> None:
     """Notices in the database -> people, and their answers back."""
     settings = node.settings.notify
     env = Environment(settings, node.clock.now_ms)
-    node.routes += Hooks(node.need_database(), env).routes()
+    hooks = Hooks(node.need_database(), env)
+    node.stack.push_async_callback(hooks.close)
+    node.routes += hooks.routes()
     if not settings.is_configured:
         log.warning("notify.nobody", reason=NOBODY)
         node.health.ready["notifier"] = _nobody

@@ -37,6 +37,8 @@ _TOLD = {
     "expired": "The approval has expired; nothing will be done.",
     "already_decided": "It was decided already.",
     "changed_command": "The command is not the one that was shown here; look at it in the console.",
+    "same_person": "You have agreed already; a second person must agree too.",
+    "first_of_two": "Noted: yours is the first yes of two. Nothing is done before another person agrees.",
     "not_an_approver": "You may not decide about commands: your Slack user is not in notify.slack.approvers.",
 }
 
@@ -152,7 +154,7 @@ class Hooks:
         return web.Response()
 
     async def _decide(self, mark: str, user: _User, decision: approvals.Decision, value: _Value) -> str:
-        """Take a decision; "accepted", or why it does not count."""
+        """Take a decision; "accepted", "first_of_two" where another person must agree too, or why it does not count."""
         by, now_ms = _named("slack", user.id, user.name or user.username), self._env.now_ms()
         may = user.id in self._env.settings.slack.approvers
 
@@ -162,17 +164,17 @@ class Hooks:
                 decided = await approvals.decide(
                     conn, value.command, decision, by=by, now_ms=now_ms, seen_sha256=value.sha256
                 )
-                return decided.reason
+                waits = decided.accepted and decided.approval is not None and decided.approval.state == "waiting"
+                return "first_of_two" if waits else decided.reason
             reason: Literal["not_an_approver", "replayed"] = "not_an_approver" if is_first else "replayed"
             found = await approvals.find(conn, value.command)
-            incident = found.incident if found is not None else None
             data: dict[str, object] = {"decision": decision, "reason": reason, "sha256": value.sha256}
             await audit.append(
                 conn,
                 at_ms=now_ms,
                 actor=by,
                 kind="approval.refused",
-                incident=incident,
+                incident=found.incident if found is not None else None,
                 command=value.command,
                 data=data,
             )
@@ -202,6 +204,12 @@ class Hooks:
     async def settled(self) -> None:
         """Wait until nobody is being told anything."""
         await asyncio.gather(*self._whispers)
+
+    async def close(self) -> None:
+        """Leave off what is still being told."""
+        for task in self._whispers:
+            task.cancel()
+        await asyncio.gather(*self._whispers, return_exceptions=True)
 
     # PagerDuty
 

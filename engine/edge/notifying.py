@@ -38,11 +38,11 @@ _UPDATES: frozenset[NoticeKind] = frozenset({"decided", "acknowledged", "resolve
 def recipients(
     notice: NoticeRow, followers: Iterable[str], told: Collection[str], kinds: Mapping[str, Collection[NoticeKind]]
 ) -> list[str]:
-    """Whom a notice goes to: those it names, those who follow every incident, and for an update those told before.
+    """Whom a notice goes to: those it names and those who follow every incident, or for an update those told before.
 
     `kinds` are what each known receiver has a use for. A name that is not known stays in, so that it is seen to fail.
     """
-    named = [*notice.told, *followers, *(told if notice.kind in _UPDATES else ())]
+    named = [*notice.told, *(told if notice.kind in _UPDATES else followers)]
     return [name for name in dict.fromkeys(named) if name not in kinds or notice.kind in kinds[name]]
 
 
@@ -137,15 +137,18 @@ class Notifying:
     async def _route(self, conn: asyncpg.Connection) -> None:
         now_ms = self._env.now_ms()
         oldest_ms = now_ms - round(self._env.settings.updates_give_up_after_s * 1000)
+        too_old = 0
         for notice in await deliveries.unrouted(conn):
             to: list[str] = []
             if notice.at_ms >= oldest_ms:
                 told = await deliveries.told_before(conn, notice.incident) if notice.kind in _UPDATES else []
                 to = recipients(notice, self._followers, told, self._kinds([*notice.told, *self._followers, *told]))
             else:  # it was written while nobody could be told
-                self._telemetry.drops.labels("notifier", "too_old").inc()
-                log.warning("notify.too_old", notice=notice.id, incident=notice.incident)
+                too_old += 1
             await deliveries.add(conn, notice, to, notice.kind in CALLS, now_ms)
+        if too_old:
+            self._telemetry.drops.labels("notifier", "too_old").inc(too_old)
+            log.warning("notify.too_old", notices=too_old)
 
     def _target(self, receiver: str) -> Target | None:
         return target_of(receiver, self._env.settings, self._notifiers)
@@ -218,7 +221,7 @@ async def message_of(conn: asyncpg.Connection, notice: str, now_ms: int, externa
     row = await conn.fetchrow(
         "select n.id, n.kind, n.text, n.at_ms, n.command, i.id as incident, i.title, i.status, i.priority, i.severity, "
         "i.runbook, i.opened_ms, i.state->'alerts'->(i.state->>'trigger')->'labels' as labels, "
-        "a.body, a.body_sha256, a.expires_ms, a.state as decision "
+        "a.body, a.body_sha256, a.expires_ms, a.state as decision, a.people "
         "from notices n join incidents i on i.id = n.incident left join approvals a on a.command = n.command "
         "where n.id = $1",
         notice,
@@ -239,7 +242,8 @@ async def message_of(conn: asyncpg.Connection, notice: str, now_ms: int, externa
         return message
     is_open = row["decision"] == "waiting" and now_ms < row["expires_ms"] and incident.status == "open"
     what = _whole(decode_command(row["body"]))
-    return replace(message, held=Held(row["command"], row["body_sha256"], what, row["expires_ms"], is_open))
+    held = Held(row["command"], row["body_sha256"], what, row["expires_ms"], is_open, row["people"])
+    return replace(message, held=held)
 
 
 async def sent_before(conn: asyncpg.Connection, row: Delivery) -> Sequence[Sent]:

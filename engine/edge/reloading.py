@@ -11,7 +11,7 @@ import asyncio
 import structlog
 
 from engine.edge.node import Node
-from engine.edge.settings_check import unknown_receivers
+from engine.edge.runbook_settings import unknown_receivers
 from engine.loading import fingerprint, load
 
 log = structlog.get_logger(__name__)

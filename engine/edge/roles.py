@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import aiohttp
-import asyncpg
 import httpx
 import structlog
 from msgspec import structs
 
 from connectors import discover
-from engine.actions import Environment, HttpHost, RefusedError, load_actions
-from engine.actions._kubernetes import KubernetesApi, NoAnswerError
-from engine.actions._needs import Need, in_namespace, needs_of
+from engine.actions import load_actions
+from engine.actions._needs import needs_of
 from engine.actions._reads import reads_of
 from engine.console.server import Console
 from engine.core.messages import Command, SignedCommand, decode_outcome, decode_transition, encode
@@ -28,6 +25,7 @@ from engine.edge.alerts_now import AlertsNow
 from engine.edge.clock import DatabaseClock
 from engine.edge.console_store import PostgresStore
 from engine.edge.database import DATABASE_LOST
+from engine.edge.environment import hosts_of, open_environment
 from engine.edge.evaluating import Evaluator
 from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandError
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
@@ -38,7 +36,8 @@ from engine.edge.incident_stats import StatsExporter
 from engine.edge.incident_turns import ResponderConfig
 from engine.edge.investigate import Cluster, Investigator, Loki
 from engine.edge.keys import signing_key, trusted_keys
-from engine.edge.kubernetes import KubernetesClient, lacking, open_kubernetes
+from engine.edge.kubernetes import open_kubernetes
+from engine.edge.lacking import say_lacking_on_cluster, say_what_is_lacking
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
@@ -54,7 +53,7 @@ from engine.edge.scraper import Scraper
 from engine.edge.sender import open_sender
 from engine.edge.settings import Mode, Settings
 from engine.edge.settings_sources import PushedLogs, RemoteWrite
-from engine.edge.sink_http import open_endpoint
+from engine.edge.sink_http import endpoint_client
 from engine.edge.sinks import start_sinks
 from engine.edge.topic_memory import TopicMemory
 from engine.edge.topic_reader import open_topic_reader
@@ -67,10 +66,6 @@ log = structlog.get_logger(__name__)
 
 TICK_S = 0.1
 PARALLEL = 16
-_CLUSTER_EVENTS = {
-    "executor": ("executor.permission_missing", "executor.permissions_unknown"),
-    "responder": ("responder.permission_missing", "responder.permissions_unknown"),
-}
 STOP_TIMEOUT_S = 30
 
 
@@ -159,7 +154,7 @@ async def start_responder(node: Node) -> None:
     investigator = Investigator(
         client,
         databases=dict(settings.responder.databases),
-        hosts=_hosts(settings.responder.hosts),
+        hosts=hosts_of(settings.responder.hosts),
         query_url=settings.responder.query_url or node.http_url,
         loki=await _loki(node),
         cluster=await _read_cluster(node),
@@ -212,21 +207,15 @@ async def start_executor(node: Node) -> None:
     """`commands` -> actions -> `outcomes`. The only role with credentials."""
     settings = node.settings
     role = _open(node, "executor")
-    client = await node.stack.enter_async_context(httpx.AsyncClient(follow_redirects=False, trust_env=False))
-    environment = Environment(
-        hosts=_hosts(settings.executor.hosts),
-        databases=dict(settings.executor.databases),
-        http=client,
-        connect=partial(asyncpg.connect, timeout=10, command_timeout=30),
-        sleep=node.clock.sleep,
-        kubernetes=await _kubernetes(node),
-        postgres_settings=frozenset(settings.executor.postgres_settings),
-    )
+    actions, allowed = load_actions(), settings.executor.allow_actions
+    environment = await open_environment(settings.executor, node.stack, node.clock)
+    needs = [need for need in needs_of(node.loaded.runbooks, actions) if need.action in allowed]
+    await say_what_is_lacking(environment, needs, settings.executor.namespaces)
     executor = Executor(
         node.need_database(),
         executor_settings(settings),
         trusted_keys(settings.state_dir, settings.executor.public_keys),
-        load_actions(),
+        actions,
         environment,
         await _database_clock(node, "executor"),
     )
@@ -304,7 +293,7 @@ def executor_settings(settings: Settings) -> ExecutorSettings:
         name=settings.instance,
         allow_actions=frozenset(settings.executor.allow_actions),
         mode=mode,
-        people=rules.people,
+        people=lambda command: rules.people(command.priority),
         namespaces=frozenset(settings.executor.namespaces),
         lease_ms=int(settings.executor.lease_s * 1000),
     )
@@ -318,36 +307,15 @@ async def _database_clock(node: Node, role: RoleName) -> DatabaseClock:
     return clock
 
 
-async def _kubernetes(node: Node) -> KubernetesApi | None:
-    """The cluster's client, where the executor may change any namespace of one; what its account lacks is said."""
-    executor = node.settings.executor
-    if not executor.namespaces:
-        return None
-    needs = needs_of(node.loaded.runbooks, load_actions())
-    allowed = [need for need in needs if need.action in executor.allow_actions]
-    return await _open_cluster(node, "executor", allowed)
-
-
 async def _read_cluster(node: Node) -> Cluster | None:
-    """The cluster that investigations read, where they may read any namespace."""
-    namespaces = frozenset(node.settings.responder.namespaces)
-    if not namespaces:
+    """The cluster that investigations read, where they may read any namespace; what its account lacks is said."""
+    responder = node.settings.responder
+    if not responder.namespaces:
         return None
-    return Cluster(await _open_cluster(node, "responder", list(reads_of(node.loaded.runbooks))), namespaces)
-
-
-async def _open_cluster(node: Node, role: Literal["executor", "responder"], needs: list[Need]) -> KubernetesClient:
-    """A client for the cluster of a role; what its account lacks of what is needed is said."""
-    settings = getattr(node.settings, role)
-    cluster = settings.kubernetes
+    cluster = responder.kubernetes
     api = await node.stack.enter_async_context(open_kubernetes(cluster.kubeconfig, cluster.context, cluster.timeout_s))
-    try:
-        for namespace in settings.namespaces:
-            for permission in await lacking(api, in_namespace(needs, namespace), namespace):
-                log.warning(_CLUSTER_EVENTS[role][0], permission=permission)
-    except (NoAnswerError, RefusedError) as error:
-        log.warning(_CLUSTER_EVENTS[role][1], reason=str(error))
-    return api
+    await say_lacking_on_cluster("responder", api, list(reads_of(node.loaded.runbooks)), responder.namespaces)
+    return Cluster(api, frozenset(responder.namespaces))
 
 
 async def _loki(node: Node) -> Loki | None:
@@ -355,11 +323,7 @@ async def _loki(node: Node) -> Loki | None:
     endpoint = node.settings.responder.loki
     if endpoint is None:
         return None
-    return Loki(endpoint.url, await node.stack.enter_async_context(open_endpoint(endpoint)))
-
-
-def _hosts(configured: Any) -> dict[str, HttpHost]:
-    return {name: HttpHost(host.url, host.bearer(os.environ)) for name, host in configured.items()}
+    return Loki(endpoint.url, await node.stack.enter_async_context(endpoint_client(endpoint)))
 
 
 def _open(node: Node, name: RoleName) -> RoleApp:

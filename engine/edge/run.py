@@ -23,8 +23,8 @@ from engine.edge.kubernetes import KubernetesConfigError
 from engine.edge.migrate import MigrationError
 from engine.edge.node import NodeError, running
 from engine.edge.reloading import Reloader
+from engine.edge.runbook_settings import unknown_receivers
 from engine.edge.settings import Settings
-from engine.edge.settings_check import unknown_receivers
 from engine.flow import RoleName
 from engine.loading import load
 

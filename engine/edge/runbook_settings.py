@@ -1,7 +1,8 @@
 """What runbooks want to do and to ask, held against the settings: what these do not allow or name is a warning.
 
 A warning and no error, as each role may have settings of its own: the executor refuses what its own do not allow. What
-a template fills in cannot be seen here, so only what is written out is looked up.
+a template fills in cannot be seen here, so only what is written out is looked up. Who is to be told and is nobody is an
+error where the settings say who can be told: they are then those of the notifier.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from engine.core.diagnostics import Problem
 from engine.edge.settings import Settings
+from engine.edge.settings_notify import NotifySettings
 from engine.response.steps import (
     Act,
     Actions,
@@ -39,6 +41,25 @@ def unconfigured(runbooks: Iterable[Runbook], settings: Settings, actions: Actio
         for step in runbook.steps:
             for message in [*_acting(step.body, settings, actions), *_asking(step.body, settings)]:
                 yield Problem(runbook.file, step.line, step.column, f"step {step.name}: {message}", "warning")
+
+
+def unknown_receivers(runbooks: Iterable[Runbook], settings: NotifySettings) -> list[Problem]:
+    """Every place where a runbook names somebody whom the settings do not know; none while they know nobody at all."""
+    if not settings.is_configured:
+        return []
+    known = ", ".join(sorted(settings.receivers)) or "none"
+    addresses = "" if settings.email.host else "; e-mail addresses need notify.email"
+    return [
+        Problem(
+            runbook.file,
+            named.line,
+            named.column,
+            f"nobody is called {named.receiver!r} in notify.receivers (there: {known}{addresses})",
+        )
+        for runbook in runbooks
+        for named in runbook.names
+        if not settings.knows(named.receiver)
+    ]
 
 
 def _acting(body: Body, settings: Settings, actions: Actions) -> Iterator[str]:

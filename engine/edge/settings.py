@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from engine.actions._compose import PROJECT_NAME
 from engine.core.labels import MatcherSet, parse_matcher
 from engine.edge.settings_base import (
     Endpoint,
@@ -254,6 +255,27 @@ class ResponderSettings(Section):
     )
 
 
+class Compose(Section):
+    """A Docker Compose project whose services may be changed."""
+
+    files: list[Path] = Field(min_length=1, description="Its Compose files, in their order.")
+    docker_host: str = Field(
+        default="",
+        description="`DOCKER_HOST` of its engine, such as `unix:///run/docker.sock`; empty: what `docker` itself uses.",
+    )
+
+
+ComposeName = Annotated[str, Field(pattern=rf"^{PROJECT_NAME}$")]
+
+
+class Kms(Section):
+    """An alias of AWS KMS whose key may be changed. Credentials are had as AWS's own tools have them."""
+
+    alias: str = Field(pattern=r"^alias/[a-zA-Z0-9/_-]+$", description="E.g. `alias/bridge-signing`.")
+    region: str = Field(pattern=r"^[a-z0-9-]+$", description="Region of its key, e.g. `eu-central-1`.")
+    endpoint_url: HttpUrl = Field(default="", description="Address of KMS; empty: the public one of the region.")
+
+
 class ExecutorSettings(Section):
     """What may be done, to what, with which credentials. Only this role needs them."""
 
@@ -265,6 +287,10 @@ class ExecutorSettings(Section):
     )
     namespaces: list[str] = Field(default=[], description="Kubernetes namespaces that may be changed; empty: none.")
     kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
+    compose: dict[ComposeName, Compose] = Field(
+        default={}, description="Docker Compose projects that may be changed, by the name they are up under."
+    )
+    kms: dict[str, Kms] = Field(default={}, description="Aliases of AWS KMS whose keys may be changed, by name.")
     lease_s: PositiveSeconds = Field(
         default=60, description="A claimed command without outcome by then is inconclusive."
     )
@@ -325,3 +351,10 @@ class Settings(Section):
     executor: ExecutorSettings = Field(default=ExecutorSettings(), description="Actions.")
     sinks: SinkSettings = Field(default=SinkSettings(), description="Other systems that are told.")
     notify: NotifySettings = Field(default=NotifySettings(), description="People who are told.")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        told = self.responder.account_to
+        if told and self.notify.is_configured and not self.notify.knows(told):
+            raise ValueError(f"responder.account_to: nobody is called {told!r} in notify.receivers")
+        return self

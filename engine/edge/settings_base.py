@@ -49,7 +49,7 @@ class Section(BaseModel):
 
 
 class Endpoint(Section):
-    """An HTTP service that Sentinel sends to, and how it makes itself known there."""
+    """An HTTP service, and how Sentinel makes itself known there."""
 
     url: HttpUrl = Field(min_length=1, description="Address.")
     username: str = Field(default="", description="User of HTTP basic authentication.")

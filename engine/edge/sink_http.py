@@ -64,13 +64,13 @@ class Receiver:
 async def open_receiver(
     sink: str, url: str, endpoint: Endpoint, own: tuple[Telemetry, Clock]
 ) -> AsyncIterator[Receiver]:
-    """A receiver with its connections."""
-    async with open_endpoint(endpoint) as client:
+    """A receiver with its connections. Redirects are not followed: what is sent goes where it was told to go."""
+    async with endpoint_client(endpoint) as client:
         yield Receiver(sink, url, client, own)
 
 
-def open_endpoint(endpoint: Endpoint) -> httpx.AsyncClient:
-    """A client for one service. Redirects are not followed: what is sent goes where it was told to go."""
+def endpoint_client(endpoint: Endpoint) -> httpx.AsyncClient:
+    """A client for one service, as its settings name it; redirects are not followed."""
     headers = {name: value.get_secret_value() for name, value in endpoint.headers.items()}
     if token := endpoint.token.get_secret_value():
         headers["Authorization"] = f"Bearer {token}"

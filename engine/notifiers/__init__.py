@@ -73,13 +73,14 @@ class Environment:
 
 
 class Held(Struct, frozen=True):
-    """A command that somebody may decide about. `what` is all of it, in words; `sha256` names its exact text."""
+    """A command that `people` may decide about. `what` is all of it, in words; `sha256` names its exact text."""
 
     command: str
     sha256: str
     what: str
     expires_ms: int
     is_open: bool
+    people: int = 1
 
 
 class IncidentNow(Struct, frozen=True):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.edge.settings_notify import AlertmanagerReceiver
-from engine.edge.sink_http import open_endpoint
+from engine.edge.sink_http import endpoint_client
 from engine.notifiers import Environment, Message, NotDeliveredError, Notifier, Sent
 from engine.notifiers._http import post
 
@@ -27,7 +27,7 @@ async def deliver(
     del thread  # the labels hold it together
     body = alert(message, env.now_ms())
     try:
-        client = open_endpoint(receiver)
+        client = endpoint_client(receiver)
     except OSError as error:
         raise NotDeliveredError(f"TLS files cannot be used: {error}") from error
     async with client:
@@ -45,7 +45,9 @@ def alert(message: Message, now_ms: int) -> dict[str, Any]:
         "runbook": incident.runbook,
         "alert": incident.labels.get("alertname", ""),
     }
-    ends_ms = message.at_ms if message.kind == "resolved" else now_ms + 4 * REPEAT_MS
+    ends_ms = now_ms + 4 * REPEAT_MS if incident.status == "open" else now_ms
+    if message.kind == "resolved":
+        ends_ms = message.at_ms
     return {
         "labels": {name: value for name, value in labels.items() if value},
         "annotations": {

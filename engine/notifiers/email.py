@@ -77,7 +77,13 @@ def _body(message: Message) -> list[str]:
     lines = [message.text, ""]
     if message.kind == "held" and message.held is not None:
         held = message.held
-        lines += ["To be decided:", f"  {held.what}", f"  sha256 {held.sha256}", f"  until {_time(held.expires_ms)}"]
+        who = f" by {held.people} people" if held.people > 1 else ""
+        lines += [
+            f"To be decided{who}:",
+            f"  {held.what}",
+            f"  sha256 {held.sha256}",
+            f"  until {_time(held.expires_ms)}",
+        ]
         lines += [f"  sentinel approve {held.command} --by NAME --sha256 {held.sha256[:12]}     (or deny)", ""]
     lines += [
         f"Incident  {incident.id}, {incident.status}: {incident.title}",

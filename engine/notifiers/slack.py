@@ -131,6 +131,7 @@ def _question(held: Held) -> list[dict[str, Any]]:
     if len(held.what) > SECTION_CHARACTERS:
         return [_section("The command is too long to be shown here whole: decide about it in the console.")]
     value = json.dumps({"command": held.command, "sha256": held.sha256})
+    who = f"{held.people} people must agree, " if held.people > 1 else ""
     until = datetime.fromtimestamp(held.expires_ms / 1000, UTC).strftime("%H:%M:%S UTC")
     return [
         {"type": "section", "text": _plain(held.what, SECTION_CHARACTERS)},
@@ -141,7 +142,7 @@ def _question(held: Held) -> list[dict[str, Any]]:
                 _button("Deny", DENY, value, "danger"),
             ],
         },
-        {"type": "context", "elements": [_plain(f"until {until}, sha256 {held.sha256}", SECTION_CHARACTERS)]},
+        {"type": "context", "elements": [_plain(f"until {until}, {who}sha256 {held.sha256}", SECTION_CHARACTERS)]},
     ]
 
 

@@ -104,9 +104,9 @@ class Policy(Struct, frozen=True):
     four_eyes: tuple[Priority, ...] = ()
     flap_repairs: int = 3
 
-    def people(self, command: Command) -> int:
-        """How many people must agree where one must."""
-        return 2 if command.priority in self.four_eyes else 1
+    def people(self, priority: str) -> int:
+        """How many people must agree at a priority where one must."""
+        return 2 if priority in self.four_eyes else 1
 
     def is_production(self, command: Command) -> bool:
         """Whether the labels of the command's alert say that it is about production."""
@@ -190,7 +190,7 @@ class ModeFound(Struct, frozen=True):
 def mode_of(request: Request, policy: Policy) -> ModeFound:
     """The mode of a command: the strictest of what the installation says, for each namespace, and the runbook."""
     found = [_mode_in(namespace, request, policy) for namespace in _namespaces(request.command)]
-    if policy.people(request.command) > 1:
+    if policy.people(request.command.priority) > 1:
         found.append(ModeFound("approve", "four_eyes", f"two people must agree at {request.command.priority}"))
     found.append(ModeFound(request.mode, request.why, f"mode {request.mode} by the runbook"))
     return max(found, key=lambda one: _STRICTNESS[one.mode])  # of equals the first

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from engine.response import submit
 from engine.response.commands import CommandError, is_empty, make_command
 from engine.response.conditions import RenderError, Scope
@@ -24,6 +26,7 @@ from engine.response.model import (
     PostgresQuery,
     PromqlQuery,
     Query,
+    RequestApproval,
     scope_of,
 )
 from engine.response.steps import (
@@ -114,6 +117,16 @@ def raise_priority(turn: Turn) -> None:
     turn.note("incident.priority", text, severity=severity)
     if state.awaiting.kind in ("approval", "people"):
         turn.inform(f"{state.attempt}-priority-{priority}", "priority", text)
+    _ask_more_people(turn)
+
+
+def _ask_more_people(turn: Turn) -> None:
+    """A question that is open needs as many to agree as the priority now asks for."""
+    asked, people = turn.state.awaiting.asked, turn.context.policy.people(turn.state.priority)
+    if isinstance(asked, RequestApproval) and people > asked.people:
+        more = replace(asked, people=people)
+        turn.effects.append(more)
+        turn.set(awaiting=replace(turn.state.awaiting, asked=more))
 
 
 def trigger_ended(turn: Turn) -> bool:

@@ -1,7 +1,7 @@
 """What must hold between the steps of a runbook: every way through it is one that makes sense.
 
 - a step named anywhere exists and comes later, so that every run ends;
-- every step can be reached;
+- every step can be reached (a verification also by an action before it that ends inconclusive);
 - a name used in a condition or text is the alert's, or evidence gathered or an action tried on *every* way there;
 - after an action a `verify` or an `escalate` comes on every way, so that nothing is done and then forgotten.
 """
@@ -98,7 +98,7 @@ def _check_flow(reader: Reader, places: dict[str, Path], runbook: Runbook) -> No
         _check_names(reader, place, step, here, told)
         watched = isinstance(step.body, Verify | Escalate)
         left = not watched and (unwatched[step.name] or isinstance(step.body, Act))
-        for where, name in _ways(step):
+        for where, name in [*_ways(step), *_inconclusive(runbook, step)]:
             failure = where[-1] in ("on_failure", "on_empty")
             if name == END:
                 if left and not failure:
@@ -108,6 +108,13 @@ def _check_flow(reader: Reader, places: dict[str, Path], runbook: Runbook) -> No
             before = known[name]
             known[name] = gathered if before is None else before & gathered
             unwatched[name] = unwatched[name] or left
+
+
+def _inconclusive(runbook: Runbook, step: Step) -> Iterator[tuple[Path, str]]:
+    """The way that no runbook writes: of an action that nobody knows about, to the next verification."""
+    verify = runbook.later_verify(step.name) if isinstance(step.body, Act) else None
+    if verify is not None:
+        yield (kind_of(step.body),), verify
 
 
 def _gathers(step: Step) -> bool:

@@ -7,8 +7,8 @@ runbook_tests:
     alert: {labels: {alertname: PolicyViolationSpike, severity: warning}, value: "12", window: 1m}
     modes: [{action: http.request, mode: auto}]      # the installation's policy; nothing: approve
     paused: false
-    muted: silenced                                # or maintenance: held, as a silence would
     history: [{action: http.request, target: http:openclaw, ago: 10s, status: succeeded}]
+    silences: [{match: ['service="aureus-os"'], ends: 1h, kind: maintenance}]  # without `ends`: for the whole case
     evidence: {suspects: [{source_user: mallory}], rates: {error: timeout}}    # by step
     approvals: {restart: denied}                     # approved, denied or none (nobody answers), by step
     outcomes: {block: {status: failed, reason: x, detail: {}}}                 # succeeded if not given, by step
@@ -31,16 +31,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from engine.core import duration
 from engine.core.diagnostics import Document, Path, load_yaml
-from engine.core.labels import Matcher, fingerprint
-from engine.core.messages import Command, Outcome, OutcomeStatus, Transition
-from engine.response.guardrails import ModeRule, Past, PastStatus, Policy
+from engine.core.labels import fingerprint
+from engine.core.messages import Command, Outcome, Transition
+from engine.response.guardrails import Past, Policy
 from engine.response.incident import open_incident, respond
 from engine.response.model import (
     Alerted,
@@ -58,11 +58,11 @@ from engine.response.model import (
     Send,
     TimerDue,
 )
-from engine.response.silences import Mutes, Silence, SilenceKind
+from engine.response.runbookcase import NEVER_MS, Case, ExpectedCommand, GivenOutcome, GivenPast
+from engine.response.silences import Mutes
 from engine.response.steps import Actions, Runbook, route
 
 _START_MS = 1_800_000_000_000
-_FOR_EVER_MS = _START_MS + 365 * 86_400_000
 _TURNS_MAX = 200
 
 
@@ -77,84 +77,6 @@ class Failure(Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.case}: {self.message}"
-
-
-class GivenAlert(Struct, frozen=True, forbid_unknown_fields=True):
-    """The alert that fires."""
-
-    labels: dict[str, str]
-    value: str = "1"
-    annotations: dict[str, str] = {}
-    window: str = "1m"
-
-
-class GivenPast(Struct, frozen=True, forbid_unknown_fields=True):
-    """A command that was sent `ago`."""
-
-    action: str
-    target: str
-    ago: str
-    status: PastStatus = "succeeded"
-    runbook: str = ""
-    step: str = ""
-
-
-class GivenOutcome(Struct, frozen=True, forbid_unknown_fields=True):
-    """What becomes of a command."""
-
-    status: OutcomeStatus
-    reason: str = ""
-    detail: dict[str, Any] = {}
-
-
-class GivenEvidence(Struct, frozen=True, forbid_unknown_fields=True):
-    """What an investigation finds; with an `error` it finds nothing out."""
-
-    rows: list[dict[str, Any]] = []
-    status: int | None = None
-    body: Any = None
-    error: str = ""
-
-
-class ExpectedCommand(Struct, frozen=True, forbid_unknown_fields=True):
-    """A command that must be sent; what is not given is not compared."""
-
-    step: str
-    action: str | None = None
-    target: str | None = None
-    params: dict[str, Any] | None = None
-
-
-class Expected(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the case must go; what is not given is not compared (but no command is expected unless given)."""
-
-    steps: list[str] | None = None
-    commands: list[ExpectedCommand] = []
-    asked: list[str] | None = None
-    observed: list[str] | None = None
-    refused: str | None = None
-    escalated: str | None = None
-    status: Literal["open", "resolved", "closed"] | None = None
-    resolution: str | None = None
-    priority: str | None = None
-    cause: str | None = None
-
-
-class Case(Struct, frozen=True, forbid_unknown_fields=True):
-    """One case, as the file has it."""
-
-    name: str
-    alert: GivenAlert
-    expect: Expected
-    runbook: str = ""
-    modes: list[ModeRule] = []
-    paused: bool = False
-    muted: Literal["silenced", "maintenance"] | None = None
-    history: list[GivenPast] = []
-    evidence: dict[str, list[dict[str, Any]] | GivenEvidence] = {}
-    approvals: dict[str, Literal["approved", "denied", "none"]] = {}
-    outcomes: dict[str, GivenOutcome | OutcomeStatus | Literal["none"]] = {}
-    alert_is: dict[str, Literal["cleared", "firing", "no_data"]] = {}
 
 
 class Course(Struct):
@@ -219,7 +141,8 @@ def play(case: Case, runbooks: Sequence[Runbook], actions: Actions) -> Course:
         raise CaseError(f"the alert goes to the runbook {runbook.name!r}, not to {case.runbook!r}")
     policy = Policy(modes=tuple(case.modes))
     past = tuple(_past(given, i, runbook) for i, given in enumerate(case.history))
-    context = Context(_START_MS, runbook, actions, policy, past, case.paused, _mutes(case))
+    mutes = Mutes(tuple(given.silence(i, _START_MS) for i, given in enumerate(case.silences, 1)))
+    context = Context(_START_MS, runbook, actions, policy, past, case.paused, mutes=mutes)
     firing = _transition(case, "firing", _START_MS)
     decision = open_incident(1, firing, context)
     course = Course(decision.state, [], [], [], [], "")
@@ -230,18 +153,9 @@ def play(case: Case, runbooks: Sequence[Runbook], actions: Actions) -> Course:
         if not events:
             return course
         for now_ms, event in events:
-            turn = replace(context, now_ms=now_ms)
-            decision = respond(course.state, event, turn)
+            decision = respond(course.state, event, replace(context, now_ms=now_ms))
             _collect(course, decision)
     raise CaseError(f"did not end within {_TURNS_MAX} turns")
-
-
-def _mutes(case: Case) -> Mutes:
-    """A silence of this alert without an end, if the case has one."""
-    kind: SilenceKind = "silence" if case.muted == "silenced" else "maintenance"
-    matchers = (Matcher("alertname", "=", case.alert.labels.get("alertname", "")),)
-    silence = Silence("of the case", matchers, _START_MS, _FOR_EVER_MS, "the case", "given", kind)
-    return Mutes((silence,)) if case.muted else Mutes()
 
 
 def _past(given: GivenPast, number: int, runbook: Runbook) -> Past:
@@ -280,7 +194,7 @@ def _collect(course: Course, decision: Decision) -> None:
 def _answers(case: Case, state: IncidentState, now_ms: int) -> list[tuple[int, Event]]:
     """What happens next to the incident, and when; nothing when the case is over."""
     waits, step = state.awaiting, state.step
-    if state.status != "open" or waits.kind in ("people", "nothing", "muted"):
+    if state.status != "open" or waits.kind in ("people", "nothing") or waits.due_ms == NEVER_MS:
         return []
     soon_ms, due_ms = now_ms + 10, waits.due_ms if waits.due_ms is not None else now_ms
     asked, alert = waits.asked, case.alert_is.get(step)

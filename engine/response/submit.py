@@ -45,7 +45,7 @@ def submit(turn: Turn, act: Act, command: Command, question: str) -> None:
     elif said.decision == "approve":
         expires_ms = turn.now_ms + max(act.expires_ms, turn.context.policy.approval_expiry_ms)
         command = replace(command, expires_ms=expires_ms)
-        people = turn.context.policy.people(command)
+        people = turn.context.policy.people(command.priority)
         asked = RequestApproval(command, question or f"{what}?", expires_ms, people)
         who = "a person" if people == 1 else f"{people} people"
         text = f"waits for {who}: {what} ({said.detail})" + (f": {question}" if question else "")

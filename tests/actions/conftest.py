@@ -11,7 +11,7 @@ import httpx
 import pytest_asyncio
 
 from engine.actions import Environment, load_actions
-from engine.actions._permissions import sql_grants
+from engine.actions._sql import sql_grants
 from engine.edge.database import url_of
 from tests.waiting import until
 
@@ -75,8 +75,7 @@ async def work(postgres_url: str) -> AsyncIterator[Work]:
     server = await asyncpg.connect(postgres_url)
     await server.execute("create database work")
     await server.execute(_SETUP)
-    for statement in sql_grants(_PERMISSIONS, "doer"):
-        await server.execute(statement)
+    await server.execute("\n".join(sql_grants(_PERMISSIONS, "doer")))
     admin = await asyncpg.connect(url_of(postgres_url, "work"))
     await admin.execute(_TABLES)
     running = Work(postgres_url, admin)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -19,10 +21,15 @@ from engine.core.masking import MASK
 from engine.core.messages import Target
 from engine.edge.kubernetes import open_kubernetes
 from tests.cluster import Cluster, manifest
+from tests.docker.conftest import Project, service
+from tests.kms.conftest import Kms
+from tests.kms_server import CREDENTIALS, running_kms
 from tests.waiting import until
 
 ACTIONS = load_actions()
 
+KEY_ID = "0" * 36
+"""Stands for the id of the key that was replaced."""
 GOOD: dict[str, dict[str, Any]] = {
     "http.request": {"method": "POST", "path": "/change", "json": {"a": 1}, "check": {"path": "/", "expect": "true"}},
     "postgres.terminate_idle": {"idle_minutes": 0.000001, "roles": ["contract_app"]},
@@ -31,6 +38,10 @@ GOOD: dict[str, dict[str, Any]] = {
     "postgres.vacuum": {"tables": ["public.contract_orders"]},
     "postgres.create_index_concurrently": {"table": "public.contract_orders", "columns": ["customer"]},
     "postgres.alter_system": {"setting": "log_lock_waits", "value": True},
+    "compose.restart": {"within_s": 0},
+    "compose.recreate": {"within_s": 0},
+    "kms.rotate_signing_key": {},
+    "kms.disable_key": {"key_id": KEY_ID, "grace_s": 0},
     "kubernetes.autoscale": {"workload": "deployment/app", "max_replicas": 5, "cpu_percent": 70, "within_s": 0},
     "kubernetes.delete_pod": {"within_s": 0},
     "kubernetes.expand_pvc": {"by_percent": 50, "ceiling": "10Gi", "within_s": 0},
@@ -41,6 +52,14 @@ GOOD: dict[str, dict[str, Any]] = {
     "kubernetes.set_resources": {"limits": {"memory": "1Gi"}, "within_s": 0},
 }
 BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("compose.restart", {"within_s": -1}, "within_s"),
+    ("compose.restart", {"services": ["web"]}, "services"),
+    ("compose.recreate", {"allow_changes": "yes"}, "allow_changes"),
+    ("compose.recreate", {"pull": True}, "pull"),
+    ("kms.rotate_signing_key", {"key_id": KEY_ID}, "key_id"),
+    ("kms.disable_key", {}, "key_id"),
+    ("kms.disable_key", {"key_id": "alias/bridge"}, "key_id"),
+    ("kms.disable_key", {"key_id": KEY_ID, "grace_s": -1}, "grace_s"),
     ("http.request", {"method": "POST"}, "path"),
     ("http.request", {"method": "TRACE", "path": "/"}, "method"),
     ("http.request", {"method": "GET", "path": "/", "url": "http://x"}, "url"),
@@ -111,7 +130,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 
 
 ON_REAL_SYSTEMS = [
-    pytest.param(action, id=name, marks=[pytest.mark.real] if action.target_kind == "kubernetes" else [])
+    pytest.param(action, id=name, marks=[pytest.mark.real] if action.target_kind in ("kubernetes", "compose") else [])
     for name, action in ACTIONS.items()
 ]
 
@@ -130,6 +149,30 @@ class Systems:
         self.changes = 0
         self.cluster: Cluster | None = None
         self.namespace = ""
+        self.project: Project | None = None
+        self.kms: Kms | None = None
+        self.replaced = ""
+
+    @asynccontextmanager
+    async def reached(self, kind: str, part: Any, folder: Path) -> AsyncIterator[dict[str, Any]]:
+        """What an environment needs to reach something of this kind, which is made for it."""
+        if kind == "kubernetes":
+            self.use(part)
+            async with open_kubernetes(part.kubeconfig(), "", 10.0) as api:
+                yield {"kubernetes": api}
+        elif kind == "compose":
+            self.project = Project(part, folder, "contract")
+            self.project.up(web=service())
+            yield {"compose": self.project.env.compose}
+            self.project.down()
+        elif kind == "kms":
+            with running_kms() as url:
+                self.kms = Kms(url)
+                self.replaced = self.kms.key()
+                await self.kms.rotate("before").through()
+                yield {"kms": self.kms.env.kms}
+        else:
+            yield {}
 
     def use(self, cluster: Cluster) -> None:
         """Act on a Deployment of two pods that runs in its second revision."""
@@ -141,7 +184,16 @@ class Systems:
         cluster.settled(f"{path}/app")
         cluster.volume(self.namespace, "data", "1Gi")
 
+    def params(self, action: Action) -> Any:
+        """The good parameters, and of a key that was replaced its id."""
+        replaced = {"key_id": self.replaced} if "key_id" in GOOD[action.name] else {}
+        return action.decode_params(GOOD[action.name] | replaced)
+
     def target(self, action: Action) -> Target:
+        if self.project is not None:
+            return Target("compose", f"{self.project.name}/web")
+        if self.kms is not None:
+            return Target("kms", "bridge")
         if self.cluster is None:
             return Target(action.target_kind, "main")
         things = {
@@ -152,7 +204,11 @@ class Systems:
         return Target("kubernetes", f"{self.namespace}/{things.get(action.name, 'deployment/app')}")
 
     def seen(self) -> Any:
-        """What may not change: the requests counted, and the version of every object in the namespace."""
+        """What may not change: requests counted, containers, keys, the version of every object in the namespace."""
+        if self.project is not None:
+            return self.project.containers("web")
+        if self.kms is not None:
+            return [(self.kms.at(key), self.kms.tags(key)) for key in sorted(self.kms.keys())], self.kms.at()
         if self.cluster is None:
             return self.changes
         core, apps, scaling = "api/v1", "apis/apps/v1", "apis/autoscaling/v2"
@@ -175,10 +231,13 @@ def systems() -> Systems:
 
 @pytest_asyncio.fixture
 async def environment(
-    systems: Systems, postgres_url: str, request: pytest.FixtureRequest
+    systems: Systems, postgres_url: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Environment]:
-    on_cluster = request.node.callspec.params["action"].target_kind == "kubernetes"
-    cluster: Cluster | None = request.getfixturevalue("cluster") if on_cluster else None  # skips where there is none
+    kind = request.node.callspec.params["action"].target_kind
+    needed = {"kubernetes": "cluster", "compose": "docker"}.get(kind)
+    part = request.getfixturevalue(needed) if needed else None  # skips where there is none
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", systems.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -194,12 +253,8 @@ async def environment(
         host = HttpHost(f"http://127.0.0.1:{runner.addresses[0][1]}", "secret-token")
         made = Environment({"main": host}, {"main": postgres_url}, client, asyncpg.connect, _no_wait)
         made = replace(made, postgres_settings=frozenset({"log_lock_waits"}))
-        if cluster is None:
-            yield made
-        else:
-            systems.use(cluster)
-            async with open_kubernetes(cluster.kubeconfig(), "", 10.0) as api:
-                yield replace(made, kubernetes=api, command="contract")
+        async with systems.reached(kind, part, tmp_path) as reached:
+            yield replace(made, command="contract", **reached)
     assert await idle.fetchval("select 1") == 1, "the plan has ended a connection"
     assert not at_work.done(), "the plan has cancelled a query"
     assert await admin.fetchrow(_SEEN) == (None, None, False, "off"), "the plan has changed the database"
@@ -255,7 +310,7 @@ def test_bad_parameters_are_refused_and_named(name: str, params: dict[str, Any],
 
 @pytest.mark.parametrize("action", ON_REAL_SYSTEMS)
 async def test_a_plan_is_data_and_changes_nothing(action: Action, environment: Environment, systems: Systems) -> None:
-    params, target, before = action.decode_params(GOOD[action.name]), systems.target(action), systems.seen()
+    params, target, before = systems.params(action), systems.target(action), systems.seen()
     for _ in range(2):
         plan = await action.plan(environment, target, params)
         assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
@@ -268,7 +323,7 @@ async def test_a_plan_is_data_and_changes_nothing(action: Action, environment: E
 async def test_a_check_is_an_answer_and_changes_nothing(
     action: Action, environment: Environment, systems: Systems
 ) -> None:
-    target, params, before = systems.target(action), action.decode_params(GOOD[action.name]), systems.seen()
+    target, params, before = systems.target(action), systems.params(action), systems.seen()
     plan = await action.plan(environment, target, params)
     check = await action.verify(environment, target, params, plan)
     assert check.state in ("yes", "no")
@@ -291,3 +346,5 @@ def test_an_environment_shows_no_secrets() -> None:
     assert env.allows(Target("http", "main"))
     assert not env.allows(Target("postgres", "main"))
     assert not env.allows(Target("docker", "main"))
+    assert not env.allows(Target("kms", "main"))
+    assert not env.allows(Target("compose", "main/web"))

@@ -24,8 +24,9 @@ from engine.actions._kubernetes import (
     Request,
     refusal,
 )
-from engine.actions._permissions import merged_rules, needed_for, rbac_manifests, sql_grants
+from engine.actions._permissions import merged_rules, needed_for, rbac_manifests
 from engine.actions._quantity import amount
+from engine.actions._sql import sql_grants
 from engine.actions._workload import container_of, differences, refuse_rollout, rollout, unavailable_at_most
 from engine.actions.kubernetes_delete_pod import controller_of, is_ready
 from engine.actions.kubernetes_expand_pvc import Params as Expansion

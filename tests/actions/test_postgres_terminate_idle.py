@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from engine.actions import Environment, Plan, RefusedError, load_actions
-from engine.actions._permissions import sql_grants
+from engine.actions._sql import sql_grants
 from engine.core.messages import Target
 from engine.edge.database import url_of
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
+
+from engine.actions import AwsAccess
 
 RUNBOOKS = """\
 runbooks:
@@ -159,3 +162,54 @@ def test_what_the_responder_reads_is_a_role_of_its_own(sentinel, tmp_path):
     assert {verb for one in roles[1:] for rule in one["rules"] for verb in rule["verbs"]} <= {"get", "list"}
     shown = sentinel("permissions").out.splitlines()
     assert ["HighCPUUsage", "pods", "read", "pods", "list", "on", "pods"] in [line.split() for line in shown]
+
+
+KMS_RUNBOOK = """\
+runbooks:
+  - name: SignatureFailures
+    match: ['alertname="SignatureFailures"']
+    priority: P0
+    escalation: [{to: on-call}]
+    summary: tampered
+    steps:
+      - name: rotate
+        act: {action: kms.rotate_signing_key, target: bridge}
+      - name: rotated
+        verify: {}
+"""
+KMS_KEYS = 'executor.kms={"bridge": {"alias": "alias/bridge", "region": "eu-central-1"}}'
+
+
+def test_aws_gets_a_policy_for_the_aliases_of_the_settings_and_nothing_with_a_wildcard_that_changes(sentinel, tmp_path):
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(KMS_RUNBOOK)
+    policy = json.loads(sentinel("permissions", "--format", "aws", "--set", KMS_KEYS).out)
+    assert policy["Version"] == "2012-10-17"
+    keys, alias = "arn:aws:kms:eu-central-1:*:key/*", "arn:aws:kms:eu-central-1:*:alias/bridge"
+    tags = [f"aureus-sentinel/{name}" for name in ("alias", "replaced-at", "replaced-by")]
+    aliased = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/bridge"}}
+    own = {"StringEquals": {"aws:ResourceTag/aureus-sentinel/alias": "alias/bridge"}}
+    new = {"StringEquals": {"aws:RequestTag/aureus-sentinel/alias": "alias/bridge"}}
+    read = ["kms:DescribeKey", "kms:GetKeyPolicy", "kms:ListResourceTags", "kms:UpdateAlias"]
+    assert [(one["Action"], one["Resource"], one.get("Condition")) for one in policy["Statement"]] == [
+        (read, keys, aliased),
+        (["kms:TagResource"], keys, {**aliased, "ForAllValues:StringEquals": {"aws:TagKeys": tags}}),
+        (["kms:UpdateAlias"], alias, None),
+        (["kms:DescribeKey", "kms:ListResourceTags", "kms:UpdateAlias"], keys, own),
+        (["kms:CreateKey", "kms:TagResource"], "*", new),
+        (["kms:ListKeys"], "*", None),
+    ]
+
+
+def test_an_alias_that_is_not_set_cannot_be_granted(sentinel, tmp_path):
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(KMS_RUNBOOK)
+    ran = sentinel("permissions", "--format", "aws")
+    assert (ran.code, "executor.kms" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [("eu-central-1", "aws"), ("us-east-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")],
+)
+def test_the_partition_is_the_regions(region, partition):
+    made = AwsAccess(("kms:UpdateAlias",), "alias").statement("alias/a", region)
+    assert made["Resource"] == f"arn:{partition}:kms:{region}:*:alias/a"

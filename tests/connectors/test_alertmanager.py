@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import DecodeError
@@ -173,7 +173,6 @@ def test_ends_are_forgotten_after_a_while():
 STEPS = st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["fires", "ends", "time"])), max_size=30)
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_firing_and_resolved_take_turns_and_time_does_not_go_back(steps: list[tuple[int, str]]):
     story, now, starts = Story(), 0, 0

@@ -82,7 +82,7 @@ def test_a_series_that_becomes_zero_is_taken_one_by_one_once_and_recognised_afte
     assert known_parts(write_request(*scrape(4, zeros))) == MORE_SERIES_THAN_A_RUN_HAS
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(
@@ -111,7 +111,7 @@ def test_whatever_changes_from_scrape_to_scrape_every_sample_arrives_as_it_was_s
             assert rows(write_request(*series[start:stop])) == expected(*series[start:stop])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sets(st.integers(1, 149), max_size=4), st.sets(st.integers(0, 149), max_size=3))
 def test_blocks_are_the_same_whether_runs_are_recognised_or_cut_one_by_one(cuts: set[int], changes: set[int]) -> None:
     remote_write.forget()
@@ -145,7 +145,7 @@ def test_a_run_that_does_not_end_by_itself_goes_on_when_the_next_series_has_its_
     assert rows(write_request(*first, *second)) == expected(*first, *second)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 3))
 def test_a_known_request_with_any_byte_changed_is_read_as_the_full_parser_reads_it(
     place: int, byte: int, insert: int

@@ -10,7 +10,7 @@ from typing import Any
 import cramjam
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import DecodeError, Taken
@@ -153,14 +153,12 @@ ANY = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(ANY, max_size=12), st.integers(0, 300))
 def test_any_mixture_of_series_arrives_as_it_was_sent(series: list[Series], unused: int):
     body = request(*series, unused=[f"#{i}" for i in range(unused)])
     assert rows(body) == expected(*series)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_damaged_bytes_mean_what_the_protobuf_parser_says(data: st.DataObject):
     series = Series(UP, [(1.0, T_MS)], metadata=META, created_ms=T_MS)

@@ -37,7 +37,7 @@ def scraped(runs: Runs, series: list[bytes], cuts: list[int]) -> list[bytes]:
     return out
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(LABELS, st.integers(0, 2)), max_size=60), st.randoms())
 def test_whatever_is_packed_is_unpacked_again_in_order_and_with_its_times(rows, rng: random.Random) -> None:
     series = [label_sets.encode(labels) for labels, _ in rows]
@@ -60,7 +60,7 @@ def test_a_run_becomes_a_block_when_it_comes_for_the_second_time() -> None:
     assert scraped(runs, series, []) == blocks
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 199), st.integers(1, 199))
 def test_where_a_request_was_cut_changes_no_block_but_those_beside_the_cut(first: int, second: int) -> None:
     runs, series = Runs(), target(1)
@@ -117,7 +117,7 @@ groups:
 ) + groups("groups: [{name: g2, rules: [{alert: B, expr: 'max(m1) > 190'}]}]", "two.yml")
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32), st.integers(1, 5))
 def test_rules_decide_the_same_on_blocks_as_on_single_series(seed: int, shards: int) -> None:
     rng, runs = random.Random(seed), Runs()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.diagnostics import load_yaml
@@ -29,7 +29,6 @@ SERIES = ("x{i=1}", "x{i=2}", "y{i=1}", "other{i=1}")
 points = st.lists(st.tuples(st.sampled_from(SERIES), st.integers(0, 60).map(lambda s: s * 1000), st.integers(0, 5)))
 
 
-@settings(deadline=None)
 @given(first=points, second=points)
 def test_columns_and_lists_are_the_same(first: list, second: list) -> None:
     keys = [label_bytes(series) for series in SERIES]

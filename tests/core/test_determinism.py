@@ -60,7 +60,7 @@ def transitions(rng: random.Random, events: dict, shards: int) -> set:
     return set(ids)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32), shards=st.integers(1, 7))
 def test_batching_interleaving_and_sharding_change_nothing(seed, shards):
     rng = random.Random(seed)

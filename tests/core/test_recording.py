@@ -211,7 +211,7 @@ def said(results: list[StepResult]) -> tuple[list[str], list]:
     return [t.id for r in results for t in r.transitions], recorded(results)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), cut=st.integers(1, 18))
 def test_after_a_restart_records_are_made_anew_and_nothing_differs(seed, cut):
     messages = inputs(seed)
@@ -226,7 +226,7 @@ def test_after_a_restart_records_are_made_anew_and_nothing_differs(seed, cut):
     assert said(before + [second.step(message) for message in kept]) == undisturbed
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), shards=st.integers(1, 7))
 def test_batching_and_sharding_do_not_change_what_is_recorded(seed, shards):
     rules = groups(TWO_GROUPS + CHAIN.split("groups:")[1])

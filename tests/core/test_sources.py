@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -370,7 +370,6 @@ def test_a_request_that_was_turned_away_is_waited_for():
     assert source.watermark_ms == NOW + 21_001
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 4))
 def test_shards_that_pause_no_longer_than_settle_ms_lose_nothing_after_an_outage(data: st.DataObject, shards: int):
     outage_ms = data.draw(st.integers(0, 30_000))

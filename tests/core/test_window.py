@@ -83,7 +83,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps, st.integers(0, 220), st.integers(0, 220))
 def test_window_answers_as_lists_do_whatever_the_order_of_samples_and_evictions(
     plan: list[list[tuple[int, int, float]] | int], at_ms: int, start_ms: int
@@ -102,7 +102,7 @@ def test_window_answers_as_lists_do_whatever_the_order_of_samples_and_evictions(
         assert ranges(window, start_ms, at_ms) == model.ranges(start_ms, at_ms)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(samples.filter(lambda s: s[2] is not STALE), min_size=1, max_size=60), st.randoms())
 def test_last_fall_is_known_however_samples_arrive(batch: list[tuple[int, int, float]], random: object) -> None:
     window, model = MetricWindow(), Model()

@@ -60,6 +60,11 @@ class Project:
     def started(self, service: str) -> list[str]:
         return [one["State"]["StartedAt"] for one in self.containers(service)]
 
+    def down(self) -> None:
+        """Remove all of its containers, whatever its file says by now."""
+        self.write(nobody=service())
+        self.compose("down", "--remove-orphans", "--timeout=0")
+
     def action(self, action: str, service: str, /, **params: Any) -> Work:
         return Work(self.env, action, f"{self.name}/{service}", **params)
 
@@ -98,5 +103,4 @@ def project(docker: DockerEngine, tmp_path: Path) -> Iterator[Project]:
     made = Project(docker, tmp_path, f"shop{next(_numbers)}")
     yield made
     if made.file.exists():
-        made.write(nobody=service())
-        made.compose("down", "--remove-orphans", "--timeout=0")
+        made.down()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from engine.actions import load_actions
-from engine.edge.runbook_settings import unconfigured
-from engine.edge.settings import Settings
+from engine.edge.runbook_settings import _LISTS, unconfigured
+from engine.edge.settings import ExecutorSettings, Settings
 from engine.response.runbook import load_runbooks
 
 HEAD = """\
@@ -71,6 +71,18 @@ def said(step: str, target: str, **tree: Any) -> list[str]:
             [],
         ),
         (
+            "act: {action: compose.restart, target: TARGET}",
+            "aureus/openclaw",
+            {"executor": {"allow_actions": ["compose.restart"], "compose": {"shop": {"files": ["/a.yml"]}}}},
+            ["'aureus' is not in executor.compose, so compose.restart on it is refused"],
+        ),
+        (
+            "act: {action: kms.rotate_signing_key, target: TARGET}",
+            "bridge",
+            {"executor": {"allow_actions": ["kms.rotate_signing_key"]}},
+            ["'bridge' is not in executor.kms, so kms.rotate_signing_key on it is refused"],
+        ),
+        (
             "investigate: {postgres: {database: TARGET, query: select 1}}",
             "main",
             {"executor": {"databases": {"main": DATABASE}}},
@@ -114,3 +126,9 @@ def test_what_the_settings_do_not_name_is_said(
     step: str, target: str, tree: dict[str, Any], expected: list[str]
 ) -> None:
     assert said(step, target, **tree) == expected
+
+
+def test_for_every_kind_of_target_there_is_a_setting() -> None:
+    kinds = {action.target_kind for action in load_actions().values()}
+    assert kinds == set(_LISTS)
+    assert set(_LISTS.values()) <= set(ExecutorSettings.model_fields)

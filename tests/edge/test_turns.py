@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.edge.turns import Place, Turns
@@ -104,7 +104,6 @@ async def test_what_was_fetched_before_a_rebalance_is_not_taken():
     assert await consumer.taken(8) == [8]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(5, 30), max_size=60))
 def test_whatever_is_handed_on_is_taken_in_order_and_each_once(offsets: list[int]):
     async def run() -> list[int]:

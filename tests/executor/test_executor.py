@@ -392,7 +392,7 @@ async def test_an_answer_of_a_proxy_that_gave_up_leaves_it_to_the_check(
     outcome = await make_executor().execute(message(block(params={**GOOD, "path": "/proxy", **changes})))
     assert outcome is not None
     assert (outcome.status, outcome.reason) == (status, reason)
-    result = outcome.detail["result"]
+    result = outcome.detail
     assert isinstance(result, dict)
     assert len(str(result.get("body", ""))) == (0 if reason == "done_unchecked" else 200), "what helps, and no more"
 

@@ -411,6 +411,15 @@ async def same_person_twice(world: World) -> None:
     await world.deliver()
 
 
+async def four_eyes_since_it_is_a_p0(world: World) -> None:
+    world.configure(overrides=[{"mode": "approve"}], four_eyes=["P0"])
+    await world.fire(severity="warning")
+    await world.fire(severity="critical")
+    await world.decide("approve", "ada")
+    await world.tick()
+    await world.deliver()
+
+
 async def four_eyes_and_automatic(world: World) -> None:
     _four_eyes(world)
     await world.act(severity="critical")
@@ -622,6 +631,7 @@ SITUATIONS = [
     Situation("changed before the yes", changed_before_the_approval, "decision refused", "changed_command"),
     Situation("four eyes: one of two", one_of_two, "first of two", "accepted"),
     Situation("four eyes: the same person twice", same_person_twice, "decision refused", "same_person"),
+    Situation("four eyes: a P0 only while it waits", four_eyes_since_it_is_a_p0, "first of two", "accepted"),
     Situation("four eyes, and automatic", four_eyes_and_automatic, "waits for a person", "four_eyes"),
     Situation("one yes where two are wanted", one_yes_where_the_executor_wants_two, "refused", "approval_by_too_few"),
     Situation("two executors, one command", two_executors, "ran once", "verified", 1),

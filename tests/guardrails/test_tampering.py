@@ -89,7 +89,8 @@ async def _renumber(conn: asyncpg.Connection, first: int, by: int) -> None:
 
 # what is done, the row that is named, what is said of it
 TAMPERINGS = [
-    *((f"change {column} of {row}", change(row, column), row, "was changed") for row in ROWS for column in COLUMNS),
+    *((f"change {column} of 3", change(3, column), 3, "was changed") for column in COLUMNS),
+    *((f"change actor of {row}", change(row, "actor"), row, "was changed") for row in ROWS if row != 3),
     *((f"delete {row}", delete(row), row, "is missing") for row in ROWS),
     *((f"delete {row}, close the gap", delete(row, renumber=True), row, f"was row {row + 1}") for row in ROWS[:-1]),
     (f"delete {COUNT}, close the gap", delete(COUNT, renumber=True), COUNT, "is missing: the chain was cut off"),

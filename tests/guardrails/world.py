@@ -30,7 +30,6 @@ from engine.edge.roles import executor_settings, policy
 from engine.edge.settings import Settings
 from engine.response import signing
 from engine.response.runbook import load_runbooks
-from engine.response.steps import Runbook
 from tests.executor.conftest import START_MS, ManualClock
 from tests.response.conftest import alert
 
@@ -219,7 +218,6 @@ class World:
     settings: Settings = field(default_factory=Settings)
     topic: list[SignedCommand] = field(default_factory=list)
     delivered: int = 0
-    fired: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.configure()
@@ -240,9 +238,7 @@ class World:
         """The responder, as the role puts it together."""
         runbooks, problems = load_runbooks(RUNBOOKS, "guardrails.yml", actions=load_actions())
         assert not problems, [str(problem) for problem in problems]
-        return self.responder_of(runbooks)
 
-    def responder_of(self, runbooks: Sequence[Runbook]) -> Responder:
         async def send(key: str, command: SignedCommand) -> None:
             self.topic.append(command)
 

@@ -78,7 +78,7 @@ def lines(draw: st.DrawFn) -> str:
     return draw(st.sampled_from([text, text, text, logfmt, *others]))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     texts=st.lists(queries(), min_size=1, max_size=30),
     batch=st.lists(lines(), max_size=8),
@@ -178,7 +178,7 @@ PLACE = Place(1, 1)
 WORDS = st.lists(st.sampled_from(["", "a", "ab", ".*", "b", "|", ".", "1"]), max_size=4).map("".join)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(expression=WORDS, text=st.text("ab.1\n", max_size=5))
 def test_an_expression_that_is_tested_as_a_string_says_what_re2_says(expression: str, text: str) -> None:
     pattern = compile_regex(expression, PLACE)
@@ -186,7 +186,7 @@ def test_an_expression_that_is_tested_as_a_string_says_what_re2_says(expression:
     assert matches_somewhere(expression, PLACE)(text) == (pattern.search(text) is not None)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(expression=REGEXES, line=st.text("ab.1]", max_size=8))
 def test_every_line_that_matches_a_regular_expression_holds_one_of_its_texts(expression: str, line: str) -> None:
     texts = in_regex(expression)

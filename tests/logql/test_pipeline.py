@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import logql
@@ -172,7 +172,6 @@ def json_lines(draw: st.DrawFn) -> str:
     return draw(st.sampled_from([text, text, text.replace('"user"', '"\\u0075ser"'), text[:-1], "[]"]))
 
 
-@settings(deadline=None)
 @given(line=json_lines(), names=st.lists(st.sampled_from(NAMES), unique=True, min_size=1, max_size=3))
 def test_looking_only_for_the_labels_a_sum_asks_for_never_changes_the_result(line: str, names: list[str]) -> None:
     stream = {"app": "a", "level": "stream"}
@@ -200,7 +199,6 @@ FILTERS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(filters=FILTERS, line=st.text("abc", max_size=6))
 def test_a_chain_of_line_filters_is_what_python_says(filters: list[tuple[str, list[str]]], line: str) -> None:
     chain = " ".join(f"{op} " + " or ".join(f'"{text}"' for text in texts) for op, texts in filters)

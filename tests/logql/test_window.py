@@ -45,7 +45,6 @@ def test_a_range_leaves_out_its_start_and_takes_its_end_to_the_nanosecond() -> N
 LINES = st.lists(st.tuples(st.sampled_from([A, B]), st.integers(0, 60 * MS), st.floats(-5, 5)), max_size=30)
 
 
-@settings(deadline=None)
 @given(
     batches=st.lists(LINES, max_size=8),
     borders=st.tuples(st.integers(0, 60), st.integers(0, 60)),
@@ -82,7 +81,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(steps=STEPS, value=st.sampled_from([1.0, 3.0, -2.0, 0.5]))
 def test_totals_of_a_moving_range_are_what_summing_its_lines_gives(
     steps: list[tuple[list[tuple[bytes, int]], int, bool, int]], value: float
@@ -176,7 +175,6 @@ def test_many_quiet_series_together_keep_the_newest_lines_that_fit() -> None:
 LOGGED = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 100)), max_size=60)
 
 
-@settings(deadline=None)
 @given(logged=LOGGED, wanted=st.lists(st.booleans(), min_size=6, max_size=6), end=st.integers(0, 100))
 def test_whatever_is_thinned_out_the_newest_lines_of_a_series_are_the_right_ones(
     logged: list[tuple[int, int]], wanted: list[bool], end: int

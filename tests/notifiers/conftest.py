@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
-from engine.edge.database import Database
+from engine.edge.database import Database, url_of
 from tests.notifiers.site import Services, Site
 from tests.notifiers.stubs import AlertmanagerStub, PagerDutyStub, SlackStub, mail_server, running
 from tests.notifiers.tls import Tls, make_tls
@@ -42,3 +43,13 @@ async def site(database: Database, services: Services) -> AsyncIterator[Site]:
     made = Site(database, services, services.settings())
     yield made
     await made.notifying.close()
+
+
+@pytest_asyncio.fixture
+async def bare_url(postgres_url: str) -> AsyncIterator[str]:
+    """An empty database."""
+    server = await asyncpg.connect(postgres_url)
+    await server.execute("create database bare_notices")
+    yield url_of(postgres_url, "bare_notices")
+    await server.execute("drop database bare_notices with (force)")
+    await server.close()

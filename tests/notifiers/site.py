@@ -124,13 +124,14 @@ class Site:
     services: Services
     settings: NotifySettings
     now_ms: int = START_MS
+    policy: Policy = field(default_factory=Policy)
     sent: list[str] = field(default_factory=list)
     telemetry: Telemetry = field(default_factory=lambda: Telemetry(process_metrics=False))
 
     def __post_init__(self) -> None:
         runbooks, problems = load_runbooks(RUNBOOKS, "book.yml", actions=load_actions())
         assert not problems
-        config = ResponderConfig(runbooks, load_actions(), Policy(), signing.generate(), lambda: self.now_ms)
+        config = ResponderConfig(runbooks, load_actions(), self.policy, signing.generate(), lambda: self.now_ms)
         investigator = Investigator(httpx.AsyncClient(), databases={}, hosts={}, query_url="")
         self.responder = Responder(config, self.database, investigator, self._send)
         self.notifying = self.notifier()

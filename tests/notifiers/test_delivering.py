@@ -9,15 +9,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.edge import approvals, deliveries
+from engine.edge.console_store import PostgresStore
 from engine.edge.database import Database
 from engine.edge.deliveries import NoticeRow
+from engine.edge.migrate import MIGRATIONS, migrate
 from engine.edge.notifying import LONGEST_MS, pause_ms, recipients
 from engine.edge.settings_notify import Receiver
 from engine.notifiers import Environment, Message, load_notifiers
@@ -139,7 +144,7 @@ async def test_who_cannot_be_reached_in_time_is_audited_and_the_next_level_is_to
     site.settings = site.settings.model_copy(update={"give_up_after_s": 300})
     site.notifying = site.notifier()
     await site.alert("firing")
-    for _ in range(12):
+    for _ in range(14):
         await site.after(30_000)
     [row] = await site.audited("notice.undelivered")
     assert (row["actor"], row["receiver"]) == ("notifier", "on-call")
@@ -309,6 +314,21 @@ async def test_whom_it_cannot_reach_is_shown_until_they_are(site: Site) -> None:
     assert site.telemetry.notifications_waiting.labels("on-call")._value.get() == 0
 
 
+async def test_the_console_shows_for_each_notice_who_was_told_and_whom_it_cannot_reach(site: Site) -> None:
+    site.services.pagerduty.go_away(1)
+    await site.alert("firing")
+    await site.deliver()
+    store = PostgresStore(site.database, lambda: site.now_ms)
+    detail = await store.incident(1)
+    assert detail is not None
+    assert [(notice.kind, [str(one) for one in notice.deliveries]) for notice in detail.notices] == [
+        ("opened", []),
+        ("notify", ["ops: delivered"]),
+        ("escalate", ['on-call: not delivered yet (HTTP 503: {"error": "not now"})']),
+    ]
+    assert [(one.receiver, one.waiting, one.given_up) for one in await store.undelivered()] == [("on-call", 1, 0)]
+
+
 async def test_a_defect_of_a_notifier_is_an_outage_of_it(site: Site) -> None:
     async def broken(env: Environment, receiver: object, message: Message, thread: object) -> dict[str, object]:
         raise KeyError("ts")
@@ -322,6 +342,31 @@ async def test_a_defect_of_a_notifier_is_an_outage_of_it(site: Site) -> None:
     assert site.services.pagerduty.actions() == ["trigger"]
 
 
+async def test_what_was_noted_before_there_were_deliveries_is_delivered_after_the_migration(
+    bare_url: str, tmp_path: Path
+) -> None:
+    """A database of the version before, with a notice in it, is brought up to date."""
+    before = [file for file in sorted(MIGRATIONS.glob("*.sql")) if file.name < "0004"]
+    for file in before:
+        shutil.copy(file, tmp_path)
+    conn = await asyncpg.connect(bare_url)
+    await migrate(conn, tmp_path)
+    await conn.execute(
+        "insert into incidents "
+        "(id, runbook, group_key, status, priority, severity, title, opened_ms, updated_ms, waits, state) "
+        "values (1, 'Down', 'k', 'open', 'P1', 'critical', 'down', 1, 1, 'people', '{}')"
+    )
+    await conn.execute(
+        "insert into notices (id, incident, kind, told, priority, text, at_ms) values "
+        "('a', 1, 'escalate', '{on-call}', 'P1', 'first', 1), ('b', 1, 'notify', '{}', 'P1', 'second', 2)"
+    )
+    assert (await migrate(conn))[0] == "0004_deliveries.sql"
+    async with conn.transaction():
+        found = await deliveries.unrouted(conn)
+    await conn.close()
+    assert [(notice.id, notice.told) for notice in found] == [("a", ["on-call"]), ("b", [])]
+
+
 # Whom a notice goes to -----------------------------------------------------------------------------------------------
 
 
@@ -332,13 +377,14 @@ async def test_a_defect_of_a_notifier_is_an_outage_of_it(site: Site) -> None:
         ("opened", [], [], [], []),
         ("escalate", ["on-call"], ["feed"], ["ops"], ["on-call", "feed"]),
         ("escalate", ["feed", "on-call"], ["feed"], [], ["feed", "on-call"]),
-        ("acknowledged", [], ["feed"], ["ops", "feed"], ["feed", "ops"]),
+        ("acknowledged", [], ["feed"], ["ops", "feed"], ["ops", "feed"]),
+        ("resolved", [], ["feed"], ["ops"], ["ops"]),
         ("resolved", [], [], ["ops", "mail"], ["ops", "mail"]),
         ("decided", [], ["mail"], ["ops"], ["ops"]),
         ("held", ["gone"], [], [], ["gone"]),
     ],
 )
-def test_a_notice_goes_to_whom_it_names_to_followers_and_updates_to_those_told_before(
+def test_a_notice_goes_to_whom_it_names_and_followers_and_updates_to_those_told_before(
     kind: NoticeKind, to: list[str], followers: list[str], told: list[str], expected: list[str]
 ) -> None:
     kinds = dict.fromkeys(("on-call", "ops", "feed"), EVERY) | {"mail": ["escalate", "resolved"]}

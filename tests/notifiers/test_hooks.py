@@ -6,6 +6,7 @@ Slack signs `v0:TIME:BODY`, PagerDuty the body; the requests here are made as th
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from engine.edge.database import Database
 from engine.edge.notify_hooks import Hooks, is_of_pagerduty, is_of_slack
 from engine.notifiers.slack import APPROVE, DENY
+from engine.response.guardrails import Policy
 from tests.notifiers.site import MINUTE_MS, Services, Site
 from tests.notifiers.stubs import SLACK_SECRET, pagerduty_webhook, slack_press, slack_signed
 from tests.response.conftest import START_MS
@@ -57,11 +59,18 @@ async def desk(database: Database, services: Services) -> AsyncIterator[Desk]:
     site = Site(database, services, services.settings())
     await site.alert("firing", alertname="Attack")
     await site.deliver()
+    async with served(site) as desk:
+        yield desk
+    await site.notifying.close()
+
+
+@asynccontextmanager
+async def served(site: Site) -> AsyncIterator[Desk]:
+    """The two paths on a listener."""
     app = web.Application()
     app.add_routes(site.hooks.routes())
     async with TestClient(TestServer(app)) as client:
         yield Desk(site, client)
-    await site.notifying.close()
 
 
 # Slack ---------------------------------------------------------------------------------------------------------------
@@ -122,6 +131,19 @@ async def test_a_second_decision_is_too_late_and_says_so(desk: Desk) -> None:
     assert [one["text"] for one in desk.site.services.slack.whispers] == ["It was decided already."]
 
 
+async def test_where_two_must_agree_one_user_counts_once_whatever_they_are_called(desk: Desk) -> None:
+    async with desk.site.database.connection() as conn:
+        await conn.execute("update approvals set people = 2")
+    await desk.send("/hooks/slack", desk.press())
+    await desk.send("/hooks/slack", desk.press(name="eve", at_s=desk.site.now_ms // 1000 + 1))
+    approval = await desk.site.approval()
+    assert (approval.state, approval.yes_by) == ("waiting", ["slack:U0ADA (ada)"])
+    assert [row["reason"] for row in await desk.site.audited("approval.refused")] == ["same_person"]
+    first, second = (whisper["text"] for whisper in desk.site.services.slack.whispers)
+    assert "the first yes of two" in first
+    assert "a second person must agree" in second
+
+
 async def test_a_button_that_shows_another_command_decides_nothing(desk: Desk) -> None:
     approval = await desk.site.approval()
     value = f'{{"command": "{approval.command}", "sha256": "{"0" * 64}"}}'
@@ -135,6 +157,28 @@ async def test_an_approval_whose_time_is_over_decides_nothing(desk: Desk) -> Non
     assert (await desk.send("/hooks/slack", desk.press()))[0] == 200
     assert (await desk.site.approval()).state == "waiting"
     assert "expired" in desk.site.services.slack.whispers[0]["text"]
+
+
+async def test_where_two_must_agree_one_is_not_enough_also_under_another_name(
+    database: Database, services: Services
+) -> None:
+    settings = services.settings()
+    slack = settings.slack.model_copy(update={"approvers": ["U0ADA", "U0BOB"]})
+    policy = Policy(four_eyes=frozenset({"P1"}))
+    site = Site(database, services, settings.model_copy(update={"slack": slack}), policy=policy)
+    await site.alert("firing", alertname="Attack")
+    await site.deliver()
+    async with served(site) as desk:
+        assert "2 people must agree" in desk.question["blocks"][-2]["elements"][0]["text"]
+        for user, name in (("U0ADA", "ada"), ("U0ADA", "ada the second"), ("U0BOB", "bob")):
+            assert (await desk.send("/hooks/slack", desk.press(user=user, name=name)))[0] == 200
+            site.now_ms += 1_000
+    approval = await site.approval()
+    assert (approval.state, approval.yes_by) == ("approved", ["slack:U0ADA (ada)", "slack:U0BOB (bob)"])
+    assert [one["text"] for one in services.slack.whispers] == [
+        "Your yes counts. Another person must agree too.",
+        "You have agreed already; a second person must agree too.",
+    ]
 
 
 FORGERIES: dict[str, Callable[[Desk], Signed]] = {

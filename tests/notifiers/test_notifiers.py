@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.edge.settings_notify import EmailReceiver, NotifySettings
 from engine.notifiers import Environment, Held, IncidentNow, Message, NotDeliveredError, Sent
@@ -18,6 +19,7 @@ from engine.notifiers import pagerduty as pagerduty_notifier
 from engine.notifiers import slack as slack_notifier
 from engine.response.model import NoticeKind
 from tests.notifiers import schemas
+from tests.notifiers.site import Services
 from tests.notifiers.stubs import ROUTING_KEY, mail_server
 from tests.notifiers.tls import Tls
 from tests.response.conftest import START_MS
@@ -70,23 +72,48 @@ def messages(draw: st.DrawFn) -> Message:
 
 @given(messages())
 def test_every_event_is_one_that_pagerduty_takes(sent: Message) -> None:
-    assert schemas.pagerduty_event(pagerduty_notifier.event(sent) | {"routing_key": ROUTING_KEY}) == []
+    assert schemas.pagerduty_event(pagerduty_notifier.trigger(sent) | {"routing_key": ROUTING_KEY}) == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "action"),
-    [
-        ("opened", "trigger"),
-        ("notify", "trigger"),
-        ("escalate", "trigger"),
-        ("held", "trigger"),
-        ("acknowledged", "acknowledge"),
-        ("resolved", "resolve"),
-    ],
-)
-def test_every_notice_of_an_incident_has_one_dedup_key(kind: NoticeKind, action: str) -> None:
-    event = pagerduty_notifier.event(message(kind))
-    assert (event["event_action"], event["dedup_key"]) == (action, f"sentinel-{START_MS}-7")
+async def page(services: Services, *sent: Message) -> list[tuple[str, str, str]]:
+    """Deliver messages to PagerDuty one after the other; (action, key after the incident's, severity) of each event."""
+    settings, thread = services.settings("on-call"), list[Sent]()
+    receiver = settings.receivers["on-call"].pagerduty
+    assert receiver is not None
+    for one in sent:
+        receipt = await pagerduty_notifier.deliver(Environment(settings, lambda: START_MS, {}), receiver, one, thread)
+        thread.append(Sent(one.kind, "", receipt))
+    found = []
+    for event in services.pagerduty.events:
+        key = str(event["dedup_key"])
+        assert key.startswith(message().key)
+        severity = event.get("payload", {}).get("severity", "")
+        found.append((event["event_action"], key.removeprefix(message().key), severity))
+    return found
+
+
+async def test_the_calls_of_an_incident_are_one_alert_and_what_only_tells_is_one_beside_it(services: Services) -> None:
+    kinds: list[NoticeKind] = ["opened", "notify", "escalate", "held", "acknowledged", "resolved"]
+    assert await page(services, *map(message, kinds)) == [
+        ("trigger", "", "critical"),
+        ("trigger", "-notify", "info"),
+        ("trigger", "", "critical"),
+        ("trigger", "", "critical"),
+        ("acknowledge", "", ""),
+        ("acknowledge", "-notify", ""),
+        ("resolve", "", ""),
+        ("resolve", "-notify", ""),
+    ]
+    assert set(services.pagerduty.alerts.values()) == {"resolved"}
+
+
+async def test_an_end_is_told_even_if_nothing_is_known_of_its_beginning(services: Services) -> None:
+    assert await page(services, message("resolved")) == [("resolve", "", "")]
+
+
+@pytest.mark.parametrize("status", ["resolved", "closed"])
+async def test_nobody_is_called_for_an_incident_that_is_over(services: Services, status: str) -> None:
+    assert await page(services, message(incident=replace(INCIDENT, status=status))) == []
 
 
 @pytest.mark.parametrize(
@@ -104,7 +131,7 @@ def test_a_severity_that_pagerduty_does_not_know_is_given_by_the_priority(
     priority: str, severity: str, expected: str
 ) -> None:
     incident = IncidentNow(1, "t", "open", priority, severity, "r", {}, START_MS)
-    assert pagerduty_notifier.event(message(incident=incident))["payload"]["severity"] == expected
+    assert pagerduty_notifier.trigger(message(incident=incident))["payload"]["severity"] == expected
 
 
 # Slack
@@ -254,6 +281,11 @@ async def test_a_secret_in_a_file_is_read_each_time(tmp_path: Path, tls: Tls) ->
 @given(messages())
 def test_every_alert_is_one_that_an_alertmanager_takes(sent: Message) -> None:
     assert schemas.alertmanager_alerts([alertmanager_notifier.alert(sent, START_MS)]) == []
+
+
+def test_an_incident_that_is_over_is_no_alert_whatever_was_still_to_be_said() -> None:
+    late = alertmanager_notifier.alert(message(incident=replace(INCIDENT, status="resolved")), START_MS + 60_000)
+    assert late["endsAt"] == "2027-01-15T08:01:00.000+00:00"
 
 
 def test_an_incident_is_one_alert_from_its_opening_to_its_end() -> None:

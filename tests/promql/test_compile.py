@@ -111,7 +111,7 @@ def place_of_refusal(text: str) -> tuple[int, int] | None:
     return None
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(words, max_size=9), st.sampled_from([" ", "\n", ""]))
 def test_any_text_is_compiled_or_refused_with_a_place_inside_it(parts: list[str], between: str) -> None:
     text = between.join(parts)

@@ -35,7 +35,7 @@ samples = st.lists(
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(samples=samples, size=st.integers(1, 7))
 def test_answer_does_not_depend_on_batches_order_or_eviction(
     text: str, samples: list[tuple[int, int, float]], size: int

@@ -31,7 +31,7 @@ def windows(expression: Expression) -> dict[str, Window]:
     return result
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), size=st.integers(200, 6_000), delayed_names=st.booleans())
 def test_a_rule_gives_the_same_however_its_data_was_batched(seed: int, size: int, delayed_names: bool) -> None:
     text = Generator(seed, newest=True).expression()
@@ -52,7 +52,7 @@ def data_of(rows: list[tuple[str, str, float]]) -> str:
     return "\n".join(f'm{{i="{i}", job="{job}", zone="{zone}"}} {value!r}' for i, (job, zone, value) in enumerate(rows))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(rows=series)
 @pytest.mark.parametrize(
     ("one", "other"),

@@ -79,7 +79,7 @@ def test_start_and_end_are_those_of_the_query(shard: Shard) -> None:
     assert too_early.notes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     text=st.sampled_from(
         [

@@ -42,7 +42,7 @@ def _short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "_LONG", 1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=steps)
 def test_digests_say_what_a_rescan_says_whatever_came_or_went_in_which_order(steps: list[tuple[str, object]]) -> None:
     window = MetricWindow()

@@ -69,7 +69,7 @@ def test_times_may_be_left_out() -> None:
         assert shown(together(at_ms)) == shown(expression.evaluate(held, at_ms))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), step_ms=st.sampled_from([5_000, 15_000, 47_300]))
 def test_a_stretch_of_any_expression_on_any_data_gives_what_each_time_gives(seed: int, step_ms: int) -> None:
     try:

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from engine.response.runbook import load_runbooks
-from engine.response.runbooktest import Case, Course, Expected, GivenAlert, GivenOutcome, play
+from engine.response.runbookcase import Case, Expected, GivenAlert, GivenOutcome
+from engine.response.runbooktest import Course, play
 from engine.response.steps import Actions
 
 RUNBOOK = """\

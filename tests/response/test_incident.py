@@ -454,7 +454,7 @@ def event_for(play: Play, kind: str, value: object) -> Event | None:
     return None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(happenings, st.booleans())
 def test_whatever_happens_the_promises_hold(
     runbooks: list[Runbook], actions: Actions, course: list[tuple[str, object]], automatic: bool

@@ -87,7 +87,9 @@ def test_an_action_that_nobody_answered_for_is_inconclusive(actions: Actions) ->
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("rotate.detail.key_id", "disable.nothing", ""),  # done on every way to there
+        ("rotate.detail.key_id", "rotate.reason", ""),  # done on every way to there
+        # A rotation that nobody knows about goes to the next verification, past `disable`.
+        ("rotate.detail.key_id", "disable.reason", "'disable' is not done on every way"),
         ("rotate.reason == 'unexpected_status'", "disable.status == 'x'", "'disable' is not done on every way"),
         (
             "          on_failure: why\n",

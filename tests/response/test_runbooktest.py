@@ -56,18 +56,38 @@ def test_a_file_of_other_tests_has_no_cases(runbooks: list[Runbook], actions: Ac
     assert run_cases("rule_files: [a.yml]\ntests: []\n", "rules.yml", runbooks, actions=actions) == []
 
 
-@pytest.mark.parametrize("reason", ["silenced", "maintenance"])
-def test_a_case_may_be_silenced_and_is_then_held(reason: str, runbooks: list[Runbook], actions: Actions) -> None:
-    case = f"""\
+SILENCED = """\
 runbook_tests:
-  - name: one user, silenced
-    alert: {{labels: {{alertname: PolicyViolationSpike, namespace: aureus, severity: warning}}}}
-    muted: {reason}
+  - name: nobody is told
+    alert: {labels: {alertname: PolicyViolationSpike, namespace: aureus, severity: warning}}
     evidence:
-      suspects: [{{source_user: mallory, channels: web, violations: 11, total: 12}}]
+      suspects: [{source_user: mallory, channels: web, violations: 12, total: 12}]
       policies: []
-    expect: {{commands: [], asked: [], refused: {reason}, escalated: "", status: open}}
+      stopped: [{labels: {}, value: 1.0}]
+    modes: [{action: http.request, mode: auto}]
+    silences: [SILENCE]
+    expect: EXPECT
 """
-    ours = [book for book in runbooks if book.name == "PolicyViolationSpike"]
-    assert run_cases(case, "case.yml", ours, actions=actions) == []
-    assert run_cases(case.replace(f"    muted: {reason}\n", ""), "case.yml", ours, actions=actions) != []
+
+
+@pytest.mark.parametrize(
+    ("silence", "expect"),
+    [
+        ("{match: [namespace=aureus]}", "{refused: silenced, escalated: '', status: open}"),
+        ("{match: [namespace=aureus], kind: maintenance}", "{refused: maintenance, status: open}"),
+        (  # when it is over the runbook starts again, and acts
+            "{match: [namespace=aureus], ends: 1h}",
+            "{refused: silenced, commands: [{step: block}], status: resolved}",
+        ),
+        ("{match: [namespace=other]}", "{refused: '', commands: [{step: block}], status: resolved}"),
+    ],
+)
+def test_a_case_may_be_silenced(silence: str, expect: str, runbooks: list[Runbook], actions: Actions) -> None:
+    text = SILENCED.replace("SILENCE", silence).replace("EXPECT", expect)
+    assert run_cases(text, "case.yml", runbooks, actions=actions) == []
+
+
+def test_a_silence_that_cannot_be_is_a_failure(runbooks: list[Runbook], actions: Actions) -> None:
+    text = SILENCED.replace("SILENCE", "{match: []}").replace("EXPECT", "{}")
+    (failure,) = run_cases(text, "case.yml", runbooks, actions=actions)
+    assert "a silence needs a matcher" in failure.message

@@ -45,7 +45,7 @@ def test_every_runbook_that_we_ship_or_show_is_valid(text: str) -> None:
 
 
 BOOK = yaml.safe_load(
-    HEAD
+    HEAD.replace("    steps:", "    explains: [{match: [a=b], equal: [namespace]}]\n    steps:")
     + """\
       - name: look
         investigate: {logql: {query: '{app=$app}', params: {app: labels.app}, since: 15m, limit: 5}, on_failure: end}
@@ -139,6 +139,7 @@ def test_a_typical_mistake_is_seen(path: str, value: Any) -> None:
     [
         ("", "runbook"),
         ("limits", "runbook/properties/limits"),
+        ("explains/0", "runbook/properties/explains/items"),
         ("escalation/0", "runbook/properties/escalation/items"),
         ("steps/0/investigate", "investigate"),
         ("steps/0/investigate/logql", "investigate/properties/logql"),

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from engine.response.runbook import load_runbooks
-from engine.response.runbooktest import Case, play
+from engine.response.runbookcase import Case
+from engine.response.runbooktest import play
 from engine.response.steps import Actions
 
 RUNBOOK = """\

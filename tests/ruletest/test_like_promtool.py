@@ -153,7 +153,7 @@ def test_an_alert_that_no_rule_has_is_a_warning() -> None:
     assert one.warning == "no rule file has an alert 'Hihg'"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     values=st.lists(st.sampled_from(["0", "5", "9x3", "_", "_x6", "stale", "1+2x4"]), min_size=1, max_size=12),
     asked=st.lists(st.integers(0, 1800), min_size=1, max_size=5),
