@@ -29,7 +29,7 @@ test: $(VENV)/dev  ## everything that needs PyPI alone
 	@"$(BIN)/python" -m pytest -m "not real"
 
 test-real: $(VENV)/dev  ## the suites on a real Kafka, Prometheus (2 and 3), Alertmanager, Loki, Kubernetes and Docker (had once, kept in a cache)
-	@"$(BIN)/python" scripts/parts.py get kafka prometheus prometheus-3 alertmanager docker loki kubernetes || true
+	@"$(BIN)/python" scripts/parts.py get kafka prometheus prometheus-3 alertmanager docker postgresql loki kubernetes || true
 	@"$(BIN)/python" -m pytest -m real
 
 lint: $(VENV)/dev  ## style, types, import contracts

@@ -18,26 +18,36 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+if not __package__:  # run as a file: what stands beside it is found from the repository
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts.debian_parts import (
+    NEWER_DEBIAN,
+    POSTGRESQL_VERSION,
+    obtain_alertmanager,
+    obtain_docker,
+    obtain_postgresql,
+    obtain_prometheus,
+    obtain_prometheus_3,
+)
+from scripts.obtaining import UnavailableError, run
+
 KAFKA_VERSION = "4.1.1"
 LOKI_VERSION = "3.7.8"
 LOKI_MODULE = "github.com/grafana/loki/v3"
-NEWER_DEBIAN = "forky"  # the first Debian with a Prometheus that sends remote write 2.0, and with Compose 2
 KUBERNETES_VERSION = "1.36.3"
 ETCD_VERSION = "3.6.16"  # the line whose client this Kubernetes is built with
-DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SLF4J_VERSION = "1.7.36"  # the slf4j API that this Kafka is built with
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 JAVA_OLDEST = 17
-COMMAND_TIMEOUT_S = 1_500  # a build of Loki from nothing takes most of it
 UNAVAILABLE = 3
 
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -53,17 +63,6 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   </dependencies>
 </project>
 """
-
-_ALERTMANAGER_LAUNCHER = """#!/bin/sh
-# Debian's Alertmanager reads /usr/share/prometheus/alertmanager/default.tmpl, wherever it was unpacked.
-here=$(dirname "$(readlink -f "$0")")
-exec unshare --user --map-root-user --mount sh -c \\
-  'mount --bind "$1/../share" /usr/share && shift && exec "$@"' sh "$here" "$here/prometheus-alertmanager" "$@"
-"""
-
-
-class UnavailableError(Exception):
-    """A part cannot be had here; the message is the reason, on one line."""
 
 
 @dataclass(frozen=True)
@@ -91,23 +90,6 @@ class Part:
         return self.installed() or (programs if programs.is_dir() else None)
 
 
-def run(command: list[str], folder: Path) -> str:
-    """Run a command and return its output. Raises UnavailableError with the line that says why it failed."""
-    try:
-        done = subprocess.run(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=COMMAND_TIMEOUT_S
-        )
-    except FileNotFoundError:
-        raise UnavailableError(f"there is no {command[0]} on this machine") from None
-    except subprocess.TimeoutExpired:
-        raise UnavailableError(f"{command[0]} did not end within {COMMAND_TIMEOUT_S} s") from None
-    if done.returncode:
-        lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for line in done.stdout.splitlines() if line.strip()]
-        told = [line for line in lines if re.match(r"\[ERROR\]|E:|[Ee]rror", line)] or lines[-1:] or ["no output"]
-        raise UnavailableError(f"{command[0]} failed with status {done.returncode}: {told[0][:300]}")
-    return done.stdout
-
-
 def obtain_kafka(folder: Path) -> None:
     """Kafka's jars and what they need, by Maven; checked by letting its storage tool make an id."""
     version = re.search(r'version "(\d+)', run(["java", "-version"], folder))
@@ -116,111 +98,6 @@ def obtain_kafka(folder: Path) -> None:
     (folder / "pom.xml").write_text(_POM, encoding="utf-8")
     run(["mvn", "-q", "-B", MAVEN_COPY, f"-DoutputDirectory={folder / 'libs'}", "-DincludeScope=runtime"], folder)
     run(["java", "-cp", f"{folder / 'libs'}/*", "kafka.tools.StorageTool", "random-uuid"], folder)
-
-
-def obtain_prometheus(folder: Path) -> None:
-    """Prometheus and promtool from Debian's package."""
-    _obtain_debian("prometheus", "prometheus", folder)
-
-
-def obtain_alertmanager(folder: Path) -> None:
-    """Alertmanager from Debian's package, and a script that shows it its templates where it was built to look."""
-    _obtain_debian("prometheus-alertmanager", "prometheus-alertmanager", folder)
-    launcher = folder / "usr" / "bin" / "alertmanager"
-    launcher.write_text(_ALERTMANAGER_LAUNCHER, encoding="utf-8")
-    launcher.chmod(0o755)
-    run([str(launcher), "--version"], folder)
-
-
-def _obtain_debian(package: str, program: str, folder: Path) -> None:
-    """The programs of a Debian package, unpacked without installing it; these need only libc."""
-    for tool in ("apt-get", "dpkg"):
-        if not shutil.which(tool):
-            raise UnavailableError(f"there is no {tool}: this way needs Debian; or put {program} on PATH")
-    _unpack(package, folder)
-    run([f"usr/bin/{program}", "--version"], folder)
-
-
-def _unpack(package: str, folder: Path) -> None:
-    """What a package of this machine's release installs; nothing is installed."""
-    try:
-        run(["apt-get", "download", package], folder)
-    except UnavailableError:
-        if os.geteuid() != 0:
-            raise
-        run(["apt-get", "update"], folder)  # a fresh container has no package lists
-        run(["apt-get", "download", package], folder)
-    _unpack_file(package, folder)
-
-
-def _unpack_file(package: str, folder: Path) -> None:
-    (file,) = folder.glob(f"{package}_*.deb")
-    run(["dpkg", "-x", file.name, "."], folder)
-    file.unlink()
-
-
-def _obtain_newer_debian(packages: Sequence[str], folder: Path) -> None:
-    """Packages of a newer release, unpacked, from the mirror that this machine uses.
-
-    Package lists and what is downloaded stay in the part's own folder: the machine's package manager never sees them.
-    """
-    if not shutil.which("dpkg"):
-        raise UnavailableError("there is no dpkg: this way needs Debian; or put the program into the cache yourself")
-    known = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT)", "Origin: Debian"], folder)
-    mirrors = [line.split()[0] for line in known.splitlines() if line.endswith(" main")]
-    if not mirrors:
-        raise UnavailableError("this machine's package manager knows no mirror of Debian; `apt-get update` may tell it")
-    for name in ("lists/partial", "cache/archives/partial"):
-        (folder / name).mkdir(parents=True)
-    source = f"deb [signed-by={DEBIAN_KEYRING}] {mirrors[0]} {NEWER_DEBIAN} main\n"
-    (folder / "sources").write_text(source, encoding="utf-8")
-    own = {
-        "Dir::Etc::sourcelist": folder / "sources",
-        "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::State::lists": folder / "lists",
-        "Dir::Cache": folder / "cache",
-        "Acquire::Languages": "none",
-        "APT::Sandbox::User": "root",
-    }
-    apt = ["apt-get", *(f"-o{name}={value}" for name, value in own.items())]
-    run([*apt, "update"], folder)
-    run([*apt, "download", *packages], folder)
-    for package in packages:
-        _unpack_file(package, folder)
-    for name in ("lists", "cache"):
-        shutil.rmtree(folder / name)
-
-
-def obtain_prometheus_3(folder: Path) -> None:
-    """The programs of the package in a newer release; they need only libc."""
-    _obtain_newer_debian(["prometheus"], folder)
-    version = run(["usr/bin/prometheus", "--version"], folder)
-    if "version 3." not in version:
-        raise UnavailableError(f"the newer release has no Prometheus 3 but {version.splitlines()[0]}")
-
-
-def obtain_docker(folder: Path) -> None:
-    """A Docker engine with its client, Compose as its plugin, and a busybox to make images of, in one folder.
-
-    All of a newer release, which needs only an old libc, but for runc: that one is this machine's release's.
-    """
-    _obtain_newer_debian(["docker.io", "docker-cli", "docker-compose", "containerd", "busybox-static"], folder)
-    _unpack("runc", folder)
-    plugins = folder / "bin" / "cli-plugins"
-    plugins.mkdir(parents=True)
-    for program in (
-        "bin/docker",
-        "bin/containerd",
-        "bin/containerd-shim-runc-v2",
-        "bin/busybox",
-        "sbin/dockerd",
-        "sbin/runc",
-    ):
-        (folder / "usr" / program).rename(folder / "bin" / Path(program).name)
-    (folder / "usr" / "libexec" / "docker" / "cli-plugins" / "docker-compose").rename(plugins / "docker-compose")
-    shutil.rmtree(folder / "usr")
-    for program in ("docker", "containerd", "dockerd", "runc", "cli-plugins/docker-compose"):
-        run([f"bin/{program}", "--version"], folder)
 
 
 def obtain_loki(folder: Path) -> None:
@@ -296,6 +173,7 @@ PARTS = {
         Part("alertmanager", "debian", "usr/bin", obtain_alertmanager, ("prometheus-alertmanager",)),
         Part("prometheus-3", NEWER_DEBIAN, "usr/bin", obtain_prometheus_3),
         Part("docker", NEWER_DEBIAN, "bin", obtain_docker),
+        Part("postgresql", POSTGRESQL_VERSION, f"usr/lib/postgresql/{POSTGRESQL_VERSION}/bin", obtain_postgresql),
         Part("loki", LOKI_VERSION, "bin", obtain_loki, ("loki",)),
         Part(
             "kubernetes",
