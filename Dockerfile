@@ -1,12 +1,13 @@
 # One image for every role of Sentinel and for the stand-in stack. Dependencies are a layer of their own, and only
-# what the lock names with its hash gets in.
+# what the lock names with its hash gets in; the lock of the image has the extras for Kubernetes and AWS as well. For
+# Docker Compose the executor needs the `docker` program and a socket, which is root on that machine: add it yourself.
 FROM python:3.12.11-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 
-COPY requirements.lock .
-RUN pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY requirements-image.lock .
+RUN pip install --no-cache-dir --require-hashes -r requirements-image.lock
 
 COPY pyproject.toml README.md LICENSE ./
 COPY connectors connectors

@@ -46,6 +46,7 @@ bench: $(VENV)/dev  ## every benchmark, its rivals beside it
 lock: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
 	@"$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade pyproject.toml --group build -o requirements.lock
 	@"$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade pyproject.toml --group build --group dev -o requirements-dev.lock
+	@"$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade pyproject.toml --group build --all-extras -o requirements-image.lock
 
 docs: $(VENV)/dev  ## write the reference pages that are generated
 	@"$(BIN)/python" -m engine.edge.settings_doc

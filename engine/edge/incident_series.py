@@ -139,8 +139,10 @@ async def _wanted(conn: asyncpg.Connection) -> list[_Wanted]:
     rows = await conn.fetch(
         "select i.id, i.opened_ms, i.resolved_ms, i.state->'alerts'->(i.state->>'trigger') as alert, s.points "
         "from incidents i left join incident_series s on s.incident = i.id where s.complete is not true "
+        "or (i.status = 'open' and s.gathered_ms - i.opened_ms < $2) "  # opened again
         "order by s.gathered_ms nulls first, i.id desc limit $1",
         _AT_ONCE,
+        LONGEST_MS,
     )
     return [
         _Wanted(

@@ -25,6 +25,7 @@ from engine.core.labels import Matcher, MatcherSet
 MuteReason = Literal["silenced", "maintenance"]
 SilenceKind = Literal["silence", "maintenance"]
 _DAY_MS = 86_400_000
+_LAST_MS = 253_402_300_799_000  # the end of the year 9999, which a calendar still has
 _REASON: dict[SilenceKind, MuteReason] = {"silence": "silenced", "maintenance": "maintenance"}
 
 
@@ -119,6 +120,8 @@ def checked(silence: Silence) -> Silence:
         raise ValueError("these matchers fit every alert; at least one must ask for a text that is not empty")
     if silence.ends_ms <= silence.starts_ms:
         raise ValueError("a silence ends after its start")
+    if silence.ends_ms > _LAST_MS:
+        raise ValueError("a silence ends before the year 10000")
     if not silence.by.strip():
         raise ValueError("a silence needs the name of who makes it")
     if not silence.comment.strip():

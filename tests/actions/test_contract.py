@@ -118,7 +118,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("kubernetes.scale", {"ceiling": 5, "replicas": 0}, "replicas"),
     ("kubernetes.scale", {"ceiling": 5, "replicas": 6}, "ceiling 5"),
     ("kubernetes.scale", {"ceiling": 5, "floor": 6, "by": 1}, "floor 6"),
-    ("kubernetes.scale", {"ceiling": 5, "floor": 0, "by": 1}, "floor"),
+    ("kubernetes.scale", {"ceiling": 5, "floor": -1, "by": 1}, "floor"),
     ("kubernetes.set_env", {"env": {}}, "env"),
     ("kubernetes.set_env", {"env": {"1A": "x"}}, "env"),
     ("kubernetes.set_env", {"env": {"A": 1}}, "env"),

@@ -176,7 +176,7 @@ async def test_where_two_must_agree_one_is_not_enough_also_under_another_name(
     approval = await site.approval()
     assert (approval.state, approval.yes_by) == ("approved", ["slack:U0ADA (ada)", "slack:U0BOB (bob)"])
     assert [one["text"] for one in services.slack.whispers] == [
-        "Your yes counts. Another person must agree too.",
+        "Noted: yours is the first yes of two. Nothing is done before another person agrees.",
         "You have agreed already; a second person must agree too.",
     ]
 

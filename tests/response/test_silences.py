@@ -65,6 +65,7 @@ def test_a_silence_covers_the_alerts_that_all_its_matchers_fit_while_it_lasts(
         ({"matchers": (parse_matcher('team=~".*"'),)}, "fit every alert"),
         ({"matchers": (parse_matcher('team=~"("'),)}, "bad regular expression"),
         ({"ends_ms": START_MS - 1}, "ends after its start"),
+        ({"ends_ms": 2**53}, "before the year 10000"),
         ({"by": " "}, "name"),
         ({"comment": ""}, "comment"),
     ],
