@@ -140,7 +140,7 @@ def test_a_typical_mistake_is_seen(path: str, value: Any) -> None:
         ("", "runbook"),
         ("limits", "runbook/properties/limits"),
         ("explains/0", "runbook/properties/explains/items"),
-        ("escalation/0", "runbook/properties/escalation/items"),
+        ("escalation/0", "levels/items"),
         ("steps/0/investigate", "investigate"),
         ("steps/0/investigate/logql", "investigate/properties/logql"),
         ("steps/1/investigate/kubernetes", "investigate/properties/kubernetes"),
