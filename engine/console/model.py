@@ -11,10 +11,9 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from engine.response.words import clock
-
 from engine.console.accounts import AccountStore
 from engine.console.silences import SilenceStore
+from engine.response.words import clock
 
 
 class Incident(Struct, frozen=True):
