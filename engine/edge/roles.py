@@ -60,6 +60,7 @@ from engine.edge.topic_reader import open_topic_reader
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
 from engine.loading import Loaded
+from engine.response.blast_radius import BlastRadius
 from engine.response.guardrails import ModeRule, Policy, Request, mode_of
 
 log = structlog.get_logger(__name__)
@@ -284,7 +285,7 @@ def policy(settings: Any) -> Policy:
 
 def executor_settings(settings: Settings) -> ExecutorSettings:
     """What an executor may do; the modes are the responder's, which it decides again."""
-    rules = policy(settings.responder)
+    rules, radius = policy(settings.responder), settings.executor.blast_radius
 
     def mode(command: Command, destructive: bool) -> Mode:
         return mode_of(Request(command, 1, destructive), rules).mode
@@ -296,6 +297,7 @@ def executor_settings(settings: Settings) -> ExecutorSettings:
         people=lambda command: rules.people(command.priority),
         namespaces=frozenset(settings.executor.namespaces),
         lease_ms=int(settings.executor.lease_s * 1000),
+        blast_radius=BlastRadius(radius.share, radius.at_least, int(radius.window_s * 1000)),
     )
 
 

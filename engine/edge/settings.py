@@ -276,6 +276,16 @@ class Kms(Section):
     endpoint_url: HttpUrl = Field(default="", description="Address of KMS; empty: the public one of the region.")
 
 
+class BlastRadiusSettings(Section):
+    """How much of a fleet is acted on without a person: of the workloads of a namespace, the pods of a workload, the
+    services of a Compose project.
+    """
+
+    share: Annotated[float, Field(ge=0, le=1)] = Field(default=0.3, description="Share of a fleet, rounded down.")
+    at_least: Positive = Field(default=1, description="So many may be acted on however small the fleet is.")
+    window_s: PositiveSeconds = Field(default=3600, description="Window in which targets are counted.")
+
+
 class ExecutorSettings(Section):
     """What may be done, to what, with which credentials. Only this role needs them."""
 
@@ -291,6 +301,9 @@ class ExecutorSettings(Section):
         default={}, description="Docker Compose projects that may be changed, by the name they are up under."
     )
     kms: dict[str, Kms] = Field(default={}, description="Aliases of AWS KMS whose keys may be changed, by name.")
+    blast_radius: BlastRadiusSettings = Field(
+        default=BlastRadiusSettings(), description="How much of a fleet is acted on without a person."
+    )
     lease_s: PositiveSeconds = Field(
         default=60, description="A claimed command without outcome by then is inconclusive."
     )
