@@ -276,6 +276,7 @@ def policy(settings: Any) -> Policy:
         default_mode=settings.mode,
         storm_targets=settings.storm_targets,
         storm_window_ms=int(settings.storm_window_s * 1000),
+        storm_settle_ms=int(settings.storm_settle_s * 1000),
         approval_expiry_ms=int(settings.approval_expiry_s * 1000),
         production=tuple(settings.production),
         four_eyes=tuple(settings.four_eyes),

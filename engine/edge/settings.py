@@ -242,9 +242,15 @@ class ResponderSettings(Section):
     )
     kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
     storm_targets: Positive = Field(
-        default=5, description="So many targets failing within storm_window_s stop automatic commands."
+        default=5,
+        description="When more targets than this fail within storm_window_s, every command waits for a person.",
     )
     storm_window_s: PositiveSeconds = Field(default=60, description="Window of the storm brake.")
+    storm_settle_s: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=0,
+        description="Nothing is done or asked for before an alert has fired this long, so that in a storm the first "
+        "few wait too.",
+    )
     account_to: str = Field(default="", description="Whom to tell what each day came to; empty: it is only kept.")
     maintenance: list[MaintenanceWindow] = Field(
         default=[], description="Windows of planned work; further ones with `sentinel silence add --maintenance`."
