@@ -25,7 +25,7 @@ from engine.edge.alerts_now import AlertsNow
 from engine.edge.clock import DatabaseClock
 from engine.edge.console_store import PostgresStore
 from engine.edge.database import DATABASE_LOST
-from engine.edge.environment import hosts_of, open_environment
+from engine.edge.environment import connect, hosts_of, open_environment
 from engine.edge.evaluating import Evaluator
 from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandError
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
@@ -37,7 +37,7 @@ from engine.edge.incident_turns import ResponderConfig
 from engine.edge.investigate import Cluster, Investigator, Loki
 from engine.edge.keys import signing_key, trusted_keys
 from engine.edge.kubernetes import open_kubernetes
-from engine.edge.lacking import say_lacking_on_cluster, say_what_is_lacking
+from engine.edge.lacking import say_lacking_in_databases, say_lacking_on_cluster, say_what_is_lacking
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
@@ -152,9 +152,11 @@ async def start_responder(node: Node) -> None:
     settings = node.settings
     role = _open(node, "responder")
     client = await node.stack.enter_async_context(httpx.AsyncClient())
+    databases = dict(settings.responder.databases)
+    await say_lacking_in_databases("responder", databases, list(reads_of(node.loaded.runbooks)), connect)
     investigator = Investigator(
         client,
-        databases=dict(settings.responder.databases),
+        databases=databases,
         hosts=hosts_of(settings.responder.hosts),
         query_url=settings.responder.query_url or node.http_url,
         loki=await _loki(node),
