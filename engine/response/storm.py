@@ -21,6 +21,11 @@ from msgspec import Struct
 from engine.response.words import span
 
 _SAME_MS = 3_600_000  # for so long a storm keeps its number, also when what began it fires anew
+# How Prometheus and Kubernetes name what is watched; a reason or a severity does not make it another thing.
+_PLACES = {
+    *("cluster", "namespace", "service", "job", "instance", "node", "host", "database"),
+    *("pod", "container", "deployment", "statefulset", "daemonset", "persistentvolumeclaim"),
+}
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -47,9 +52,13 @@ class Storm(Struct, frozen=True):
 
 
 def subject_of(runbook: str, group: Mapping[str, str]) -> str:
-    """What fails: an incident's group labels, whichever runbook they are for; the runbook where there are none."""
+    """What fails, whichever runbooks its incidents have: those of an incident's group labels that say where.
+
+    Where none does, all of them; where there are none, the runbook.
+    """
     labels = {name: value for name, value in group.items() if value}
-    return _encoder.encode(labels).decode() if labels else runbook
+    places = {name: value for name, value in labels.items() if name in _PLACES}
+    return _encoder.encode(places or labels).decode() if labels else runbook
 
 
 def storm_of(firings: Iterable[Firing], own: Firing, now_ms: int, window_ms: int, most: int) -> Storm | None:

@@ -66,6 +66,9 @@ def test_a_storm_keeps_its_number_when_what_began_it_fires_anew() -> None:
     [
         ({"service": "bridge", "namespace": "aureus"}, '{"namespace":"aureus","service":"bridge"}'),
         ({"namespace": "aureus", "service": "bridge", "reason": ""}, '{"namespace":"aureus","service":"bridge"}'),
+        ({"service": "bridge", "reason": "tampered", "severity": "critical"}, '{"service":"bridge"}'),
+        ({"job": "node", "instance": "a:9100"}, '{"instance":"a:9100","job":"node"}'),
+        ({"user": "mallory"}, '{"user":"mallory"}'),
         ({"service": ""}, "HighLatency"),
         ({}, "HighLatency"),
     ],
