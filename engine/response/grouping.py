@@ -4,7 +4,7 @@ A runbook's `explains` says of which alerts its own are the cause, in the way of
 
     DatabaseFailure  ──────opened───────────────────────resolved
     HighLatency           ···joins it; its runbook does not run···own incident, if it still fires
-    HighErrorRate   ─opened───▶ taken over: merged into it
+    HighErrorRate   ─opened───▶ taken over: merged into it, unless it has acted already
 
 What has joined is listed and watched, but the incident is resolved by its own alerts alone.
 """
@@ -54,7 +54,12 @@ def explains(runbook: Runbook | None, incident: IncidentState, labels: Mapping[s
 
 
 def takes_over(runbook: Runbook | None, incident: IncidentState, other: IncidentState) -> bool:
-    """Whether an incident explains another open one: all its alerts that fire, or all if none does."""
+    """Whether an incident explains another open one: all its alerts that fire, or all if none does.
+
+    One that has acted in its present run is left alone: what it has done is still to be verified.
+    """
+    if any(taken.attempt == other.attempt for taken in other.actions):
+        return False
     alerts = [alert for alert in other.alerts.values() if alert.standing == "firing"] or list(other.alerts.values())
     return other.status == "open" and all(explains(runbook, incident, alert.labels) for alert in alerts)
 

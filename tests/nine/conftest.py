@@ -62,6 +62,7 @@ async def world(
             people=await stack.enter_async_context(reachable(folder)),
             http=await stack.enter_async_context(httpx.AsyncClient(timeout=30)),
         )
+        stack.callback(world.container.remove)
         address = await stack.enter_async_context(town.living())
         _watch(stack, folder, address, places)
         stack.callback(lambda: [connection.terminate() for connection in world.leaked])
@@ -95,6 +96,7 @@ async def _parts(
     shop_url = stack.enter_context(running_postgresql(folder, shop.SETTINGS))
     await shop.build(shop_url)
     scenery.build(cluster, {KEY_VARIABLE: kms.first_key})
+    stack.callback(scenery.clear, cluster)
     rules = shorten(ROOT / "rules", folder / "rules", FACTOR)
     server = await asyncpg.connect(postgres_url)
     await server.execute(f"create database {_DATABASE}")

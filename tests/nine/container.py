@@ -44,6 +44,10 @@ class Container:
         """Its process dies, and nobody starts it again."""
         self.engine.docker("kill", self.look()["Id"])
 
+    def remove(self) -> None:
+        """The project is taken down; the engine has other users."""
+        self.engine.compose(self.file, "down", "--timeout", "0")
+
     async def _turn(self) -> None:
         if time.monotonic() > self._looked_s + LOOK_S:
             self.runs = (await asyncio.to_thread(self.look))["State"]["Running"]

@@ -144,7 +144,7 @@ class Follower:
         timeline = await self._world.timeline(incident)
         kinds = [entry["kind"] for entry in timeline]
         assert "verify.succeeded" in kinds, kinds
-        return ", ".join(f"{one['action']} {one['target'].partition(':')[2]}" for one in sent)
+        return ", ".join(f"{one['action']} {one['target'].rpartition('/')[2].rpartition(':')[2]}" for one in sent)
 
     async def _check_report(self, incident: int) -> str:
         report = await self._world.sentinel("report", str(incident))

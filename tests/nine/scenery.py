@@ -29,6 +29,13 @@ def build(cluster: Cluster, bridge_env: dict[str, str]) -> None:
         cluster.settled(f"{APPS}/deployments/{name}")
 
 
+def clear(cluster: Cluster) -> None:
+    """The workloads go; the cluster has other users."""
+    for name in REPLICAS:
+        cluster.delete(f"{APPS}/deployments/{name}")
+    cluster.delete(f"{APPS}/statefulsets/postgres")
+
+
 def workload(name: str, env: dict[str, str], **spec: Any) -> dict[str, Any]:
     """A workload of one container, with limits of one processor and 256 MiB, that rolls without an outage."""
     made = manifest(name, **spec)

@@ -259,7 +259,7 @@ async def test_the_processes_end_in_good_order(world: World) -> None:
 
 def table(rows: list[Handled]) -> str:
     """One line for each alert."""
-    head = ("alert", "fault", "command", "changed", "verified after", "report")
+    head = ("alert", "fault", "command", "changed", "verified after the fault", "report")
     cells = [head] + [
         (one.alert, one.fault, one.commands, one.changed, f"{one.verified_after_s:.0f} s", one.report) for one in rows
     ]

@@ -172,9 +172,10 @@ class World:
 
 
 def own_environment() -> dict[str, str]:
-    """What a process needs of ours: nothing that would be a setting or a credential."""
+    """What a process needs of ours: nothing that would be a setting or a credential, and no proxy on the way."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SENTINEL_", "PG", "AWS_"))}
-    return kept | {"PYTHONPATH": str(ROOT)}
+    direct = {name: value for name, value in kept.items() if not name.lower().endswith("_proxy")}
+    return direct | {"PYTHONPATH": str(ROOT)}
 
 
 def tail(log: Path, lines: int = 15) -> str:

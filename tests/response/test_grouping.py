@@ -82,6 +82,13 @@ def test_an_incident_is_taken_over_when_all_its_alerts_that_fire_are_explained()
     assert not grouping.takes_over(runbook, database, replace(slow, status="closed"))
 
 
+def test_an_incident_that_has_acted_in_its_present_run_is_not_taken_over() -> None:
+    runbook, database, failing = RUNBOOKS["DatabaseFailure"], opened(DATABASE), opened(FAILING, 3)
+    assert failing.awaiting.kind == "outcome"
+    assert not grouping.takes_over(runbook, database, failing)
+    assert grouping.takes_over(runbook, database, replace(failing, attempt=2))
+
+
 def test_an_explained_alert_joins_once_and_its_end_is_noted() -> None:
     """
     DatabaseFailure  |------------------------

@@ -109,15 +109,28 @@ async def test_every_message_may_come_twice_and_the_database_may_fail_again(grou
     assert (await grouped.kinds(2)).count("incident.absorbed") == 3
 
 
-async def test_a_command_in_flight_of_a_merged_incident_is_noted_there(grouped: World) -> None:
+async def test_an_incident_that_has_acted_is_not_taken_over_but_verified_by_itself(grouped: World) -> None:
     async with grouped.responder(AUTOMATIC) as responder:
         await responder.on_transition(alert("firing", START_MS, FAILING))
         assert len(grouped.topic) == 1
         await responder.on_transition(alert("firing", START_MS + 10, DATABASE))
         command = grouped.commands()[0]
         await report_outcome(grouped, responder, outcome(command.id, "succeeded", START_MS + 50))
+        assert await statuses(grouped) == [(1, "HighErrorRate", "open"), (2, "DatabaseFailure", "open")]
+        assert (await grouped.state(1)).awaiting.kind == "verify"
+
+
+async def test_a_command_in_flight_of_an_incident_that_a_person_merges_is_noted_there(grouped: World) -> None:
+    async with grouped.responder(AUTOMATIC) as responder:
+        await responder.on_transition(alert("firing", START_MS, FAILING))
+        await responder.on_transition(alert("firing", START_MS + 10, DATABASE))
+        await store(grouped).operator(1, "merge", Said("ada", into=2), grouped.now_ms)
+        await responder.on_tick(grouped.now_ms)
+        command = grouped.commands()[0]
+        await report_outcome(grouped, responder, outcome(command.id, "succeeded", START_MS + 50))
     assert (await grouped.kinds(1))[-1] == "command.outcome"
     assert (await grouped.state(1)).actions[0].status == "succeeded"
+    assert (await grouped.state(1)).status == "closed"
 
 
 async def test_incidents_of_one_service_name_each_other(grouped: World) -> None:
