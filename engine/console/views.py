@@ -25,6 +25,7 @@ _DOING: dict[Waiting, str] = {
     "clear": "verifying",
     "people": "escalated",
     "muted": "muted",
+    "calm": "settling",
 }
 # The same as a whole sentence's end: what it waits for.
 _WAITS_FOR: dict[Waiting, str] = {
@@ -38,6 +39,7 @@ _WAITS_FOR: dict[Waiting, str] = {
     "clear": "the alert to clear",
     "people": "people: nothing more is done by itself",
     "muted": "a silence or maintenance to end",
+    "calm": "the time in which a storm would show",
 }
 _OWN_ACTORS = ("responder", "executor")
 _CELL_MAX = 300

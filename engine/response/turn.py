@@ -129,21 +129,25 @@ class Turn:
     def escalate(self, reason: str, text: str) -> None:
         """Hand over to people: nothing automatic happens in this run any more."""
         self.withdraw(reason)
-        self.tell(reason, text, self.first_level)
+        self.call(reason, text)
         if self.muted is None:
             self.set(awaiting=Awaiting("people"))
         else:
             self.hold(self.muted)
 
+    def call(self, reason: str, text: str) -> None:
+        """Escalate to the first level of the chain without stopping the runbook."""
+        self.tell(reason, text, self.first_level)
+
     def tell(self, reason: str, text: str, to: tuple[str, ...]) -> None:
-        """Escalate to people without stopping the runbook."""
+        """Escalate to people without stopping the runbook. The incidents of a storm are told of together, once."""
         if self.kept_quiet(reason, text, to):
             return
         state = self.state
         said = f"{text}; {to_be_told(to)}"
         self.note("incident.escalated", said, reason=reason, to=list(to), priority=state.priority)
-        mark = f"{state.id}-{state.attempt}-{state.step}-{reason}"
-        self.send_notice(Notice(mark, state.id, "escalate", to, state.priority, text))
+        mark = f"storm-{state.storm}" if state.storm else f"{state.id}-{state.attempt}-{state.step}"
+        self.send_notice(Notice(f"{mark}-{reason}", state.id, "escalate", to, state.priority, text))
         escalated_ms = self.now_ms if state.escalated_ms is None else state.escalated_ms
         self.set(escalated_reason=reason, escalated_ms=escalated_ms, escalation_level=max(1, state.escalation_level))
         self._next_level(to)
@@ -189,6 +193,8 @@ class Turn:
         state = self.state
         if (kind == "opened" and self.kept_quiet(kind, text)) or (kind != "opened" and not state.told):
             return
+        if command and state.storm:
+            return  # nobody was told of this question by itself
         mark = f"{state.id}-{state.attempt}-{kind}{'-' if command else ''}{command}"
         self.send_notice(Notice(mark, state.id, kind, (), state.priority, text, command))
 
@@ -203,12 +209,15 @@ class Turn:
         if mute is not None:
             self.set(escalation_due_ms=mute.until_ms)
             return
-        to = self._named(state.escalation_level)
+        if state.storm and any(one.acknowledged for one in self.context.firings if one.storm == state.storm):
+            self.set(escalation_due_ms=None)  # whoever took one incident of a storm has heard of all
+            return
+        number, to = state.escalation_level + 1, self._named(state.escalation_level)
         text = f"{why}; {to_be_told(to)}"
-        data: dict[str, object] = {"level": state.escalation_level + 1, "to": list(to)}
+        data: dict[str, object] = {"level": number, "to": list(to)}
         self.effects.append(Note("incident.escalated", text, self.now_ms, data | {"reason": reason}))
-        mark = f"{state.id}-{state.attempt}-level-{state.escalation_level + 1}"
-        self.send_notice(Notice(mark, state.id, "escalate", to, state.priority, text))
+        mark = f"storm-{state.storm}" if state.storm else f"{state.id}-{state.attempt}"
+        self.send_notice(Notice(f"{mark}-level-{number}", state.id, "escalate", to, state.priority, text))
         self.set(escalation_level=state.escalation_level + 1)
         self._next_level(to)
 
