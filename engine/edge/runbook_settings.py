@@ -20,8 +20,10 @@ from engine.response.steps import (
     Investigate,
     KubernetesSource,
     LogqlSource,
+    Name,
     PostgresSource,
     Runbook,
+    Value,
     Verify,
 )
 
@@ -49,9 +51,9 @@ def unknown_receivers(runbooks: Iterable[Runbook], settings: NotifySettings) -> 
         return []
     known = ", ".join(sorted(settings.receivers)) or "none"
     addresses = "" if settings.email.host else "; e-mail addresses need notify.email"
-    return [
+    found = {
         Problem(
-            runbook.file,
+            named.file or runbook.file,
             named.line,
             named.column,
             f"nobody is called {named.receiver!r} in notify.receivers (there: {known}{addresses})",
@@ -59,7 +61,8 @@ def unknown_receivers(runbooks: Iterable[Runbook], settings: NotifySettings) -> 
         for runbook in runbooks
         for named in runbook.names
         if not settings.knows(named.receiver)
-    ]
+    }
+    return sorted(found)
 
 
 def _acting(body: Body, settings: Settings, actions: Actions) -> Iterator[str]:
@@ -79,9 +82,9 @@ def _asking(body: Body, settings: Settings) -> Iterator[str]:
         return
     source, responder = asked.source, settings.responder
     if isinstance(source, PostgresSource) and not _is_known(source.database, responder.databases):
-        yield f"{source.database!r} is not in responder.databases, so nothing is found out"
+        yield f"{_said(source.database)} is not in responder.databases, so nothing is found out"
     elif isinstance(source, HttpSource) and not _is_known(source.host, responder.hosts):
-        yield f"{source.host!r} is not in responder.hosts, so nothing is found out"
+        yield f"{_said(source.host)} is not in responder.hosts, so nothing is found out"
     elif isinstance(source, LogqlSource) and responder.loki is None:
         yield "no responder.loki is set, so nothing is found out"
     elif isinstance(source, KubernetesSource):
@@ -90,7 +93,11 @@ def _asking(body: Body, settings: Settings) -> Iterator[str]:
             yield f"{namespace!r} is not in responder.namespaces, so nothing is found out"
 
 
-def _is_known(name: str, configured: Iterable[str]) -> bool:
-    """Whether a name is configured; a name that a template fills in may be any of them, if there is one."""
+def _is_known(name: Name, configured: Iterable[str]) -> bool:
+    """Whether a name is configured; one that a template or CEL gives may be any of them, if there is one."""
     names = set(configured)
-    return bool(names) if "{" in name else name in names
+    return bool(names) if isinstance(name, Value) or "{" in name else name in names
+
+
+def _said(name: Name) -> str:
+    return repr(name) if isinstance(name, str) else f"what `{name.condition.text}` names"

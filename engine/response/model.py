@@ -16,9 +16,10 @@ from msgspec import Struct
 
 from engine.core.messages import Command, Outcome, OutcomeStatus, Transition
 from engine.response.guardrails import Past, Policy
+from engine.response.hours import Hours
 from engine.response.silences import Mutes
 from engine.response.steps import Actions, Priority, Read, Runbook
-from engine.response.storm import Firing, Storm, storm_of, subject_of
+from engine.response.storm import Firing
 
 NO_OUTCOME = "no outcome came"
 
@@ -272,8 +273,9 @@ class IncidentState(Struct, frozen=True):
 
     `attempt` counts runs of the runbook (an incident opened again starts the next), `trail` lists the steps of the
     present run. `ineffective`: something was tried that did not help; `unproven`: and no later verification has held.
-    `escalation_level` is how many levels of the chain were told; `told`: somebody has heard of it. `held`: in this run
-    something was not done or not told because of a silence or maintenance, so the runbook runs again when that is over.
+    `escalated_ms` is when this run was first escalated, `escalation_level` how many levels of the chain were told;
+    `told`: somebody has heard of it. `held`: in this run something was not done or not told because of a silence or
+    maintenance, so the runbook runs again when that is over.
     `joined` are alerts that this incident explains or that were merged into it; they do not decide how it goes on.
     `fired_ms` is when its newest alert began to fire, by the wall clock; `storm` the number of that it waits in, or 0.
     """
@@ -297,6 +299,7 @@ class IncidentState(Struct, frozen=True):
     ineffective: bool = False
     unproven: bool = False
     escalated_reason: str = ""
+    escalated_ms: int | None = None
     escalation_level: int = 0
     escalation_due_ms: int | None = None
     acknowledged_by: str = ""
@@ -333,7 +336,8 @@ class Decision(Struct, frozen=True):
 class Context:
     """What the state machine may know beside its state. `runbook` None: the incident's runbook is no longer loaded.
 
-    `firings` are the incidents whose alerts began to fire within the last day, whether this one is among them or not.
+    `hours` are those of the receivers that cannot be told at any time. `firings` are the incidents whose alerts began
+    to fire within the last day, whether this one is among them or not.
     """
 
     now_ms: int
@@ -343,14 +347,9 @@ class Context:
     history: tuple[Past, ...] = ()
     paused: bool = False
     mutes: Mutes = field(default_factory=Mutes)
+    hours: Mapping[str, Hours] = field(default_factory=dict)
     mark: Literal["live", "replay"] = "live"
     firings: tuple[Firing, ...] = ()
-
-    def storm_of(self, state: IncidentState) -> Storm | None:
-        """The storm that an incident is in."""
-        own = Firing(state.id, subject_of(state.runbook, state.group), state.fired_ms)
-        policy = self.policy
-        return storm_of(self.firings, own, self.now_ms, policy.storm_window_ms, policy.storm_targets)
 
 
 def alert_names(alerts: Mapping[str, AlertSeen]) -> dict[str, str]:
