@@ -208,12 +208,12 @@ class Turn:
         if state.storm and any(one.acknowledged for one in self.context.firings if one.storm == state.storm):
             self.set(escalation_due_ms=None)  # whoever took one incident of a storm has heard of all
             return
-        to = self._named(state.escalation_level)
+        number, to = state.escalation_level + 1, self._named(state.escalation_level)
         text = f"{why}; {to_be_told(to)}"
-        data: dict[str, object] = {"level": state.escalation_level + 1, "to": list(to)}
+        data: dict[str, object] = {"level": number, "to": list(to)}
         self.effects.append(Note("incident.escalated", text, self.now_ms, data | {"reason": reason}))
-        mark = f"{self._mark(to) or f'{state.id}-{state.attempt}'}-level-{state.escalation_level + 1}"
-        self.send_notice(Notice(mark, state.id, "escalate", to, state.priority, text))
+        mark = self._mark(to) or f"{state.id}-{state.attempt}"
+        self.send_notice(Notice(f"{mark}-level-{number}", state.id, "escalate", to, state.priority, text))
         self.set(escalation_level=state.escalation_level + 1)
         self._next_level(to)
 
