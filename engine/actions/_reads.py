@@ -47,6 +47,7 @@ def reads_of(runbooks: Iterable[Runbook]) -> Iterator[Need]:
                 needed = needed_for(read_rules(source.read), source.target.text)
                 yield Need(runbook.name, step.name, f"read {source.read}", source.target.text, tuple(needed))
             elif isinstance(source, PostgresSource):
-                chosen = source.database
-                target = chosen if isinstance(chosen, str) else f"{{{chosen.condition.text}}}"  # may be any of them
+                name = source.database
+                # One that is chosen when an alert comes may be any of them.
+                target = name if isinstance(name, str) else f"{{{{ {name.condition.text} }}}}"
                 yield Need(runbook.name, step.name, "query", target, query_needs(source.query))

@@ -19,7 +19,7 @@ from engine.response.guardrails import Past, Policy
 from engine.response.hours import Hours
 from engine.response.silences import Mutes
 from engine.response.steps import Actions, Priority, Read, Runbook
-from engine.response.storm import Firing, Storm, storm_of, subject_of
+from engine.response.storm import Firing
 
 NO_OUTCOME = "no outcome came"
 
@@ -336,8 +336,8 @@ class Decision(Struct, frozen=True):
 class Context:
     """What the state machine may know beside its state. `runbook` None: the incident's runbook is no longer loaded.
 
-    `hours` are those of the receivers that cannot be told at any time.
-    `firings` are the incidents whose alerts began to fire within the last day, whether this one is among them or not.
+    `hours` are those of the receivers that cannot be told at any time. `firings` are the incidents whose alerts began
+    to fire within the last day, whether this one is among them or not.
     """
 
     now_ms: int
@@ -350,12 +350,6 @@ class Context:
     hours: Mapping[str, Hours] = field(default_factory=dict)
     mark: Literal["live", "replay"] = "live"
     firings: tuple[Firing, ...] = ()
-
-    def storm_of(self, state: IncidentState) -> Storm | None:
-        """The storm that an incident is in."""
-        own = Firing(state.id, subject_of(state.runbook, state.group), state.fired_ms)
-        policy = self.policy
-        return storm_of(self.firings, own, self.now_ms, policy.storm_window_ms, policy.storm_targets)
 
 
 def alert_names(alerts: Mapping[str, AlertSeen]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from engine.response.commands import describe
 from engine.response.guardrails import Request, Verdict, check
 from engine.response.model import ActionTaken, Awaiting, RequestApproval, Send
 from engine.response.steps import Act
-from engine.response.storm import words
+from engine.response.storm import Firing, Storm, storm_of, subject_of, words
 from engine.response.turn import Turn
 from engine.response.words import clock, span
 
@@ -20,7 +20,7 @@ def verdict(turn: Turn, act: Act, command: Command, *, approved: bool) -> Verdic
     declared = turn.context.actions.get(act.action)
     # A repair that did not help may not be followed by another one without a person.
     strict = act.question is not None or turn.state.ineffective
-    storm = turn.context.storm_of(turn.state)
+    storm = _storm(turn)
     request = Request(
         command=command,
         attempt=turn.state.attempt,
@@ -34,6 +34,13 @@ def verdict(turn: Turn, act: Act, command: Command, *, approved: bool) -> Verdic
         storm=words(storm, turn.context.policy.storm_window_ms) if storm else "",
     )
     return check(request, turn.context.policy, turn.context.history, turn.context.paused, turn.now_ms)
+
+
+def _storm(turn: Turn) -> Storm | None:
+    """The storm that the incident is in."""
+    state, policy = turn.state, turn.context.policy
+    own = Firing(state.id, subject_of(state.runbook, state.group), state.fired_ms)
+    return storm_of(turn.context.firings, own, turn.now_ms, policy.storm_window_ms, policy.storm_targets)
 
 
 def submit(turn: Turn, act: Act, command: Command, question: str) -> None:
@@ -63,10 +70,11 @@ def _ask(turn: Turn, command: Command, said: Verdict, question: str) -> None:
     text = f"waits for {who}: {what} ({said.detail})" + (f": {question}" if question else "")
     turn.note("command.held", text, command=command.id, expires_ms=command.expires_ms, question=asked.question, **data)
     within = span(command.expires_ms - turn.now_ms)
-    storm = turn.context.storm_of(turn.state) if said.reason == "storm" else None
+    storm = _storm(turn) if said.reason == "storm" else None
     if storm is not None:
         turn.set(storm=storm.number)
-        turn.call("storm", f"{said.detail}; nothing is done alone, each command waits {within} for a person")
+        told = f"{said.detail}; nothing is done alone, each command waits {within} for a person"
+        turn.tell("storm", told, turn.first_level)
     else:
         told = f"to be decided within {within}: {question or what} [{what}]"
         turn.inform(f"held-{command.id}", "approval", told, held=command.id)
@@ -81,7 +89,7 @@ def _observe(turn: Turn, command: Command, said: Verdict) -> None:
     """
     what, limits = describe(command), turn.limits
     kept = {"cooldown_ms": limits.cooldown_ms, "budget_per_hour": limits.budget_per_hour, "reason": said.reason}
-    storm = turn.context.storm_of(turn.state)
+    storm = _storm(turn)
     if storm is not None:
         kept["storm"] = words(storm, turn.context.policy.storm_window_ms)
     data = {"body": msgspec.to_builtins(command), "attempt": turn.state.attempt, **kept}

@@ -129,15 +129,11 @@ class Turn:
     def escalate(self, reason: str, text: str) -> None:
         """Hand over to people: nothing automatic happens in this run any more."""
         self.withdraw(reason)
-        self.call(reason, text)
+        self.tell(reason, text, self.first_level)
         if self.muted is None:
             self.set(awaiting=Awaiting("people"))
         else:
             self.hold(self.muted)
-
-    def call(self, reason: str, text: str) -> None:
-        """Escalate to the first level of the chain without stopping the runbook."""
-        self.tell(reason, text, self.first_level)
 
     def tell(self, reason: str, text: str, to: tuple[str, ...]) -> None:
         """Escalate to people without stopping the runbook. The incidents of a storm are told of together, once."""
@@ -146,7 +142,7 @@ class Turn:
         state = self.state
         said = f"{text}; {to_be_told(to)}"
         self.note("incident.escalated", said, reason=reason, to=list(to), priority=state.priority)
-        mark = f"storm-{state.storm}" if state.storm else f"{state.id}-{state.attempt}-{state.step}"
+        mark = self._mark(to) or f"{state.id}-{state.attempt}-{state.step}"
         self.send_notice(Notice(f"{mark}-{reason}", state.id, "escalate", to, state.priority, text))
         escalated_ms = self.now_ms if state.escalated_ms is None else state.escalated_ms
         self.set(escalated_reason=reason, escalated_ms=escalated_ms, escalation_level=max(1, state.escalation_level))
@@ -216,10 +212,15 @@ class Turn:
         text = f"{why}; {to_be_told(to)}"
         data: dict[str, object] = {"level": number, "to": list(to)}
         self.effects.append(Note("incident.escalated", text, self.now_ms, data | {"reason": reason}))
-        mark = f"storm-{state.storm}" if state.storm else f"{state.id}-{state.attempt}"
+        mark = self._mark(to) or f"{state.id}-{state.attempt}"
         self.send_notice(Notice(f"{mark}-level-{number}", state.id, "escalate", to, state.priority, text))
         self.set(escalation_level=state.escalation_level + 1)
         self._next_level(to)
+
+    def _mark(self, to: tuple[str, ...]) -> str:
+        """What the notices of a storm have in common, for the same people at the same priority; "" outside of one."""
+        storm = self.state.storm
+        return f"storm-{storm}-{self.state.priority}-{','.join(to)}" if storm else ""
 
     def has_next_level(self) -> bool:
         """Whether the chain has a level that was not told yet."""

@@ -204,6 +204,23 @@ def test_what_the_responder_queries_is_granted_to_its_user_table_by_table(sentin
     ]
 
 
+def test_a_database_that_is_chosen_when_an_alert_comes_may_be_any_of_them(sentinel, tmp_path):
+    chosen = """\
+      - name: orders
+        investigate:
+          postgres: {database: {cel: labels.database}, query: select count(*) from orders}
+"""
+    text = RUNBOOKS.replace("      - name: idle\n", chosen + "      - name: idle\n", 1)
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(text)
+    url = 'responder.databases={"one": "postgresql://eyes@db/one", "two": "postgresql://eyes@db/two"}'
+    lines = sentinel("permissions", "--format", "sql", "--set", url).out.splitlines()
+    assert lines.count('GRANT SELECT ON TABLE "public"."orders" TO "eyes";') == 2
+    assert [line for line in lines if "CONNECT" in line] == [
+        'GRANT CONNECT ON DATABASE "one" TO "eyes";',
+        'GRANT CONNECT ON DATABASE "two" TO "eyes";',
+    ]
+
+
 KMS_RUNBOOK = """\
 runbooks:
   - name: SignatureFailures

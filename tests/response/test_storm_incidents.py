@@ -99,7 +99,7 @@ def test_what_fails_while_it_settles_makes_it_wait_for_a_person(runbook: Runbook
     play.firings = OTHERS
     play.take(TimerDue(), 20_000)
     assert (play.waits, play.of(Send), len(play.of(RequestApproval))) == ("approval", [], 1)
-    assert play.notices() == [("escalate", f"storm-{START_MS}-storm")]
+    assert play.notices() == [("escalate", f"storm-{START_MS}-P1-on-call-storm")]
 
 
 def test_every_incident_of_a_storm_gives_the_same_notice(runbook: Runbook, actions: Actions) -> None:
@@ -121,11 +121,13 @@ def test_when_nobody_decides_all_are_told_of_together_once_more(runbook: Runbook
     play.policy = replace(AUTO, approval_expiry_ms=1)
     play.take(TimerDue(), 15 * 60_000)
     assert play.waits == "people"
-    assert f"storm-{START_MS}-approval_expired" in [mark for _, mark in play.notices()]
+    assert f"storm-{START_MS}-P1-on-call-approval_expired" in [mark for _, mark in play.notices()]
     assert "decided" not in [kind for kind, _ in play.notices()], "nobody was told of this question by itself"
 
 
-@pytest.mark.parametrize(("acknowledged", "told"), [(False, [("escalate", f"storm-{START_MS}-level-2")]), (True, [])])
+@pytest.mark.parametrize(
+    ("acknowledged", "told"), [(False, [("escalate", f"storm-{START_MS}-P1-manager-level-2")]), (True, [])]
+)
 def test_who_took_one_incident_of_a_storm_has_heard_of_all(
     runbook: Runbook, actions: Actions, acknowledged: bool, told: list[tuple[str, str]]
 ) -> None:
