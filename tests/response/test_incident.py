@@ -228,13 +228,17 @@ def test_asking_for_an_approval_tells_somebody_at_once_and_says_exactly_what_for
     assert what in held.text
     [notice] = [effect for effect in decision.effects if isinstance(effect, Notice)]
     assert (notice.kind, notice.to, notice.command) == ("held", ("on-call",), asking.state.awaiting.asked.command.id)  # type: ignore[union-attr]  # it waits for this
-    assert what in notice.text
+    asked = asking.state.awaiting.asked
+    assert isinstance(asked, RequestApproval)
+    assert asked.question == f"{asking.state.cause}. {what}?", "why it is asked stands before what is asked"
+    assert asking.state.cause.startswith("mallory ")
+    assert notice.text.endswith(f"UTC: {asked.question}")
 
 
 def test_the_question_of_the_runbook_stands_in_the_note_and_the_notice(
     runbooks: list[Runbook], actions: Actions
 ) -> None:
-    runbook = next(r for r in runbooks if r.name == "SignatureFailuresByApi")
+    runbook = next(r for r in runbooks if r.name == "TamperingByApi")
     labels = {**SPIKE, "alertname": "SignatureFailures", "service": "bridge", "reason": "tampered"}
     context = Context(START_MS, runbook, actions, AUTOMATIC)
     state = open_incident(1, alert("firing", START_MS, labels), context).state
