@@ -11,7 +11,7 @@ from msgspec import Struct
 from engine.console.model import CommandView, Incident, JoinedAlert, TimelineEntry
 from engine.console.model import Evidence as EvidenceView
 from engine.response.model import ActionTaken, AlertSeen, Evidence, IncidentState, Waiting, alert_names
-from engine.response.record import IncidentRecord, timeline
+from engine.response.record import WAITS_FOR, IncidentRecord, timeline
 
 # What an open incident is doing, by what it waits for.
 _DOING: dict[Waiting, str] = {
@@ -26,20 +26,6 @@ _DOING: dict[Waiting, str] = {
     "people": "escalated",
     "muted": "muted",
 }
-# The same as a whole sentence's end: what it waits for.
-_WAITS_FOR: dict[Waiting, str] = {
-    "nothing": "",
-    "evidence": "the answer of an investigation",
-    "approval": "a person's decision about a command",
-    "outcome": "the outcome of a command",
-    "wait": "a pause of the runbook to end",
-    "verify": "signs that the repair worked",
-    "settle": "the alert's window and stabilisation to pass",
-    "clear": "the alert to clear",
-    "people": "people: nothing more is done by itself",
-    "muted": "a silence or maintenance to end",
-}
-_OWN_ACTORS = ("responder", "executor")
 _CELL_MAX = 300
 _ROWS_MAX = 100
 
@@ -79,7 +65,7 @@ def waits_for(state: IncidentState) -> tuple[str, int | None]:
     """What an incident waits for, in words, and until when; ("", None) once it is over."""
     if state.status != "open":
         return "", None
-    return _WAITS_FOR[state.awaiting.kind], state.awaiting.due_ms
+    return WAITS_FOR[state.awaiting.kind], state.awaiting.due_ms
 
 
 def command_views(actions: Iterable[ActionTaken]) -> list[CommandView]:
@@ -166,7 +152,7 @@ def timeline_views(record: IncidentRecord) -> list[TimelineEntry]:
         TimelineEntry(
             entry.at_ms,
             entry.kind,
-            entry.text if entry.actor.startswith(_OWN_ACTORS) else f"{entry.text} (by {entry.actor})",
+            f"{entry.text} (by {entry.by})" if entry.by else entry.text,
         )
         for entry in timeline(record)
     ]

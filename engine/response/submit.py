@@ -11,7 +11,7 @@ from engine.response.guardrails import Request, Verdict, check
 from engine.response.model import ActionTaken, Awaiting, RequestApproval, Send
 from engine.response.steps import Act
 from engine.response.turn import Turn
-from engine.response.words import span
+from engine.response.words import clock
 
 
 def verdict(turn: Turn, act: Act, command: Command, *, approved: bool) -> Verdict:
@@ -46,12 +46,12 @@ def submit(turn: Turn, act: Act, command: Command, question: str) -> None:
         expires_ms = turn.now_ms + max(act.expires_ms, turn.context.policy.approval_expiry_ms)
         command = replace(command, expires_ms=expires_ms)
         people = turn.context.policy.people(command.priority)
-        asked = RequestApproval(command, question or f"{what}?", expires_ms, people)
+        found = f"{turn.state.cause.rstrip('. ')}. " if turn.state.cause else ""
+        asked = RequestApproval(command, question or f"{found}{what}?", expires_ms, people)
         who = "a person" if people == 1 else f"{people} people"
         text = f"waits for {who}: {what} ({said.detail})" + (f": {question}" if question else "")
         turn.note("command.held", text, command=command.id, expires_ms=expires_ms, question=asked.question, **data)
-        within = span(expires_ms - turn.now_ms)
-        told = f"to be decided within {within}: {question or what} [{what}]"
+        told = f"to be decided until {clock(expires_ms)}: " + (f"{question} [{what}]" if question else asked.question)
         turn.inform(f"held-{command.id}", "approval", told, held=command.id)
         turn.effects.append(asked)
         turn.set(awaiting=Awaiting("approval", expires_ms, asked))
@@ -76,7 +76,7 @@ def refused(turn: Turn, command: Command, said: Verdict, text: str) -> None:
     """A guardrail said no: people take over, unless it was a silence or maintenance, which is waited for."""
     what = describe(command)
     data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
-    turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
+    turn.note("command.refused", f"not sent: {what}: {said.reason}: {said.detail}", command=command.id, **data)
     mute = turn.muted
     if mute is not None and said.reason == mute.reason:
         turn.hold(mute)

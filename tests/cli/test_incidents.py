@@ -165,6 +165,10 @@ async def test_on_a_terminal_the_command_is_shown_and_asked_about(cli, monkeypat
     ],
 )
 async def test_what_people_say_is_handed_to_the_responder(cli, database, args, row, said):
+    async with database.connection() as conn:
+        await conn.execute(
+            "update incidents set state = (state::jsonb || jsonb_build_object('acknowledged_by', ''))::json where id = 1"
+        )
     assert (await cli(*args, "--by", "ada")).out == f"{said}\n"
     async with database.connection() as conn:
         [found] = await conn.fetch("select incident, kind, by_name, text, at_ms, done_ms from operator_events")
@@ -175,6 +179,11 @@ async def test_what_people_say_is_handed_to_the_responder(cli, database, args, r
     ("args", "code", "said"),
     [
         (("acknowledge", "99", "--by", "ada"), 1, "there is no incident 99; `sentinel incidents` lists them"),
+        (
+            ("acknowledge", "1", "--by", "ada"),
+            1,
+            "incident 1 was acknowledged by bob, who looks after it; add a note for them",
+        ),
         (("close", "2", "--by", "ada", "--reason", "x"), 1, "incident 2 is resolved already"),
         (("note", "2", "x", "--by", "ada"), 1, "incident 2 is resolved already"),
         (("note", "1", " ", "--by", "ada"), 2, "the note is empty"),
