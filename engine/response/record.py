@@ -12,7 +12,6 @@ from engine.response.audit import AuditRow
 from engine.response.model import Evidence, IncidentState, Waiting
 from engine.response.series import MetricSeries
 
-
 OWN_ACTORS = ("responder", "executor")
 """How the names of the program's own parts begin, in the audit."""
 

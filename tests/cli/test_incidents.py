@@ -166,9 +166,7 @@ async def test_on_a_terminal_the_command_is_shown_and_asked_about(cli, monkeypat
 )
 async def test_what_people_say_is_handed_to_the_responder(cli, database, args, row, said):
     async with database.connection() as conn:
-        await conn.execute(
-            "update incidents set state = (state::jsonb || jsonb_build_object('acknowledged_by', ''))::json where id = 1"
-        )
+        await conn.execute("update incidents set state = (state::jsonb - 'acknowledged_by')::json where id = 1")
     assert (await cli(*args, "--by", "ada")).out == f"{said}\n"
     async with database.connection() as conn:
         [found] = await conn.fetch("select incident, kind, by_name, text, at_ms, done_ms from operator_events")
