@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -104,10 +104,15 @@ def evidence_view(name: str, question: Mapping[str, Any], item: Evidence) -> Evi
 def evidence_summary(item: EvidenceView) -> str:
     """What an investigation found, in a few words: the only row, or how many there are."""
     if len(item.rows) == 1:
-        found = ", ".join(f"{name}={cell}" for name, cell in zip(item.columns, item.rows[0], strict=True))
+        found = row_in_words(item.columns, item.rows[0])
     else:
         found = f"{len(item.rows)} rows" if item.rows else ""
     return "; ".join(part for part in (found, item.note) if part)
+
+
+def row_in_words(columns: Sequence[str], row: Sequence[str]) -> str:
+    """A row of evidence in one line: `key_id=k-7, failures=3`."""
+    return ", ".join(f"{name}={cell}" for name, cell in zip(columns, row, strict=True))
 
 
 def _question(asked: Mapping[str, Any]) -> str:

@@ -85,6 +85,21 @@ async def test_one_incident_is_told_as_a_story_that_ends_with_what_to_do(cli):
     assert json.loads((await cli("incident", "1", "--json")).out)["approvals"][0]["command"] == "restart-id"
 
 
+async def test_of_much_evidence_the_first_rows_are_shown(cli, database):
+    rows = [{"source": f"s{n}", "failures": 9 - n} for n in range(7)]
+    async with database.connection() as conn:
+        await conn.execute(
+            "update evidence set result = (result::jsonb || jsonb_build_object('rows', $1::jsonb))::json", rows
+        )
+    shown = told((await cli("incident", "1")).out)
+    begin = shown.index("Evidence")
+    assert shown[begin + 1].endswith("failures 7 rows")
+    assert shown[begin + 2 : begin + 8] == [
+        *(f"source=s{n}, failures={9 - n}" for n in range(5)),
+        "and 2 more; `sentinel report 1` has them",
+    ]
+
+
 @pytest.mark.parametrize("command", ["incident", "report"])
 async def test_an_unknown_incident_exits_1(cli, command):
     ran = await cli(command, "99")
