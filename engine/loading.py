@@ -19,7 +19,8 @@ from engine.core.recording import circles
 from engine.core.rules import DEFAULT_INTERVAL_MS, RuleGroup, parse_rules
 from engine.languages import LANGUAGES, language_of
 from engine.response.reader import QueryKind
-from engine.response.runbook import Runbook, load_runbooks
+from engine.response.runbook import Runbook, read_runbooks
+from engine.response.runbook_escalation import Defaults, with_defaults
 
 _SUFFIXES = (".yml", ".yaml")
 
@@ -30,6 +31,7 @@ class Loaded:
 
     groups: list[RuleGroup] = field(default_factory=list)
     runbooks: list[Runbook] = field(default_factory=list)
+    defaults: list[Defaults] = field(default_factory=list)
     tests: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
@@ -54,6 +56,7 @@ def load(paths: Iterable[Path], keep: Sequence[str] = ()) -> Loaded:
         for path in found:
             namespace = path.relative_to(root).as_posix() if root.is_dir() else path.name
             _load_file(loaded, path, namespace=path.as_posix() if namespace in loaded.texts else namespace)
+    _complete(loaded)
     loaded.problems += [*_repeated_runbooks(loaded.runbooks), *_circles(loaded.groups)]
     _keep(loaded, keep)
     return loaded
@@ -75,6 +78,7 @@ def load_texts(texts: dict[str, str]) -> Loaded:
     loaded = Loaded()
     for namespace, text in sorted(texts.items()):
         _load_text(loaded, Path(namespace), text, namespace)
+    _complete(loaded)
     return loaded
 
 
@@ -110,8 +114,10 @@ def _load_file(loaded: Loaded, path: Path, namespace: str) -> None:
 def _load_text(loaded: Loaded, path: Path, text: str, namespace: str) -> None:
     loaded.texts[namespace] = text
     if _is_runbook(path, text):
-        runbooks, problems = load_runbooks(text, str(path), actions=load_actions(), check_query=check_query)
-        loaded.runbooks += runbooks
+        found = read_runbooks(text, str(path), actions=load_actions(), check_query=check_query)
+        loaded.runbooks += found.runbooks
+        loaded.defaults += found.defaults
+        problems = found.problems
     else:
         groups, problems = parse_rules(text, str(path), LANGUAGES[language_of(path)], namespace=namespace)
         loaded.groups += groups
@@ -119,7 +125,14 @@ def _load_text(loaded: Loaded, path: Path, text: str, namespace: str) -> None:
 
 
 def _is_runbook(path: Path, text: str) -> bool:
-    return path.parent.name == "runbooks" or any(line.startswith("runbooks:") for line in text.splitlines())
+    heads = ("runbooks:", "defaults:")
+    return path.parent.name == "runbooks" or any(line.startswith(heads) for line in text.splitlines())
+
+
+def _complete(loaded: Loaded) -> None:
+    """All files are read: runbooks without an escalation get the default one."""
+    loaded.runbooks, problems = with_defaults(loaded.runbooks, loaded.defaults)
+    loaded.problems += problems
 
 
 def _keep(loaded: Loaded, selectors: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from engine.console.accounts import AccountStore
 from engine.console.silences import SilenceStore
+from engine.response.words import clock
 
 
 class Incident(Struct, frozen=True):
@@ -99,17 +100,22 @@ class Approval(Struct, frozen=True):
 
 
 class DeliveryView(Struct, frozen=True):
-    """How far a receiver was told of a notice. `done_ms`: when it was delivered, or given up."""
+    """How far a receiver was told of a notice. `done_ms`: when it was delivered, or given up; `held_until_ms`: when its
+    hours begin.
+    """
 
     receiver: str
     state: str
     attempts: int
     done_ms: int | None = None
     last_error: str = ""
+    held_until_ms: int | None = None
 
     def __str__(self) -> str:
         if self.state in ("delivered", "standing"):
             return f"{self.receiver}: delivered"
+        if self.state == "waiting" and self.held_until_ms is not None and not self.last_error:
+            return f"{self.receiver}: waits for its hours, until {clock(self.held_until_ms)}"
         why = f" ({self.last_error})" if self.last_error else ""
         return f"{self.receiver}: {'given up' if self.state == 'given_up' else 'not delivered yet'}{why}"
 

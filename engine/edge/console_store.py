@@ -82,7 +82,8 @@ class PostgresStore:
             told = await conn.fetch(
                 "select n.at_ms, n.kind, n.priority, n.told, n.text, (select coalesce(json_agg(json_build_object("
                 "'receiver', d.receiver, 'state', d.state, 'attempts', d.attempts, 'done_ms', d.done_ms, "
-                "'last_error', d.last_error) order by d.seq), '[]') from deliveries d where d.notice = n.id) "
+                "'last_error', d.last_error, 'held_until_ms', d.held_until_ms) order by d.seq), '[]') "
+                "from deliveries d where d.notice = n.id) "
                 "as deliveries from notices n where n.incident = $1 order by n.seq",
                 number,
             )

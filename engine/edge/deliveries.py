@@ -3,7 +3,8 @@
 ```
  notices ──route──> deliveries: waiting ──claim──> (leased) ──┬──> delivered, or standing: repeated while it is open
                                    ^                          ├──> waiting again, later
-                                   └──────── lease over ──────┴──> given_up: audited, and the next level is told
+                                   ├──────── lease over ──────┼──> given_up: audited, and the next level is told
+                                   └─ P2, P3: until its hours ┘
 ```
 
 Of one incident, a receiver is told in order: a row waits for those before it.
@@ -18,7 +19,9 @@ import asyncpg
 from msgspec import Struct
 
 from engine.edge import audit
+from engine.response.hours import URGENT
 from engine.response.model import NoticeKind
+from engine.response.steps import Priority
 
 _ROUTING = 0x5E47_0712  # any constant of ours: notices become deliveries in their order, whoever does it
 ACTOR = "notifier"
@@ -35,7 +38,7 @@ class NoticeRow(Struct, frozen=True):
 
 
 class Delivery(Struct, frozen=True):
-    """A row that was claimed; `attempts` names this attempt."""
+    """A row that was claimed; `attempts` names this attempt, `priority` is its incident's now."""
 
     seq: int
     notice: str
@@ -45,6 +48,13 @@ class Delivery(Struct, frozen=True):
     state: str
     attempts: int
     created_ms: int
+    held_until_ms: int | None
+    priority: Priority
+
+    @property
+    def due_ms(self) -> int:
+        """When it was first to be delivered."""
+        return max(self.created_ms, self.held_until_ms or 0)
 
 
 class Trouble(Struct, frozen=True):
@@ -104,7 +114,8 @@ async def claim(conn: asyncpg.Connection, busy: Collection[str], now_ms: int, le
         "      select 1 from deliveries e where e.incident = d.incident and e.receiver = d.receiver"
         "      and e.seq < d.seq and e.state = 'waiting')"
         "    order by d.calls desc, d.seq limit 1 for update skip locked) due) "
-        "returning seq, notice, incident, receiver, calls, state, attempts, created_ms",
+        "returning seq, notice, incident, receiver, calls, state, attempts, created_ms, held_until_ms, "
+        "(select priority from incidents i where i.id = deliveries.incident) as priority",
         now_ms,
         list(busy),
         lease_ms,
@@ -137,6 +148,27 @@ async def delivered(
             row.seq,
         )
     return found is not None
+
+
+async def hold(conn: asyncpg.Connection, row: Delivery, until_ms: int) -> None:
+    """Its receiver's hours begin only then; that was no attempt."""
+    await conn.execute(
+        "update deliveries set held_until_ms = $3, next_ms = $3, attempts = attempts - 1 "
+        "where seq = $1 and attempts = $2 and state = 'waiting'",
+        row.seq,
+        row.attempts,
+        until_ms,
+    )
+
+
+async def let_go(conn: asyncpg.Connection, now_ms: int) -> None:
+    """What waits for somebody's hours waits no longer where the incident has become urgent."""
+    await conn.execute(
+        "update deliveries d set held_until_ms = $1, next_ms = $1 from incidents i "
+        "where i.id = d.incident and d.state = 'waiting' and d.held_until_ms > $1 and i.priority = any($2::text[])",
+        now_ms,
+        sorted(URGENT),
+    )
 
 
 async def failed(conn: asyncpg.Connection, row: Delivery, error: str, next_ms: int) -> None:

@@ -7,8 +7,8 @@ its decisions; the caller acts on them after the commit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import asyncpg
 import msgspec
@@ -20,6 +20,7 @@ from engine.core.messages import Outcome, Transition, encode
 from engine.edge import approvals, control, incidents, silences
 from engine.response import grouping
 from engine.response.guardrails import Policy
+from engine.response.hours import Hours
 from engine.response.incident import open_incident, respond
 from engine.response.model import (
     Absorbed,
@@ -52,7 +53,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ResponderConfig:
-    """What the responder decides with. `clock` gives the wall clock in ms, `account_to` is told of each day."""
+    """What the responder decides with. `clock` gives the wall clock in ms, `account_to` is told of each day.
+
+    `hours` are those of the receivers that cannot be told at any time.
+    """
 
     runbooks: Sequence[Runbook]
     actions: Actions
@@ -61,6 +65,7 @@ class ResponderConfig:
     clock: Callable[[], int]
     maintenance: tuple[Window, ...] = ()
     account_to: str = ""
+    hours: Mapping[str, Hours] = field(default_factory=dict)
 
 
 class IncidentTurns:
@@ -261,6 +266,7 @@ class IncidentTurns:
             history=await incidents.history(conn, now_ms),
             paused=await control.is_paused(conn),
             mutes=Mutes(await silences.not_over(conn, now_ms), self._config.maintenance),
+            hours=self._config.hours,
         )
 
     async def _write(self, conn: asyncpg.Connection, key: str, decision: Decision, now_ms: int) -> None:

@@ -81,7 +81,7 @@ def refusal(operation: str, key: str, response: Any) -> Exception:
     status = response["ResponseMetadata"]["HTTPStatusCode"]
     if status >= 500 or code == "ThrottlingException":
         return NoAnswerError(f"KMS answered {operation} with {code}: {said}")
-    reason = _REASONS.get(code, "not_admitted")
+    reason = _REASONS.get(code, "forbidden" if status == 403 else "not_admitted")
     if reason == "forbidden":
         return RefusedError(reason, f"the executor's credentials lack the permission: kms:{operation} for {key}")
     return RefusedError(reason, f"kms:{operation} for {key}: {code}: {said}")

@@ -26,7 +26,9 @@ from engine.edge.settings_base import Section
 from engine.edge.settings_notify import EmailReceiver, NotifySettings, is_address
 from engine.edge.telemetry import Telemetry
 from engine.notifiers import CALLS, Environment, Held, IncidentNow, Message, NotDeliveredError, Notifier, Sent
+from engine.response.hours import told_ms
 from engine.response.model import NoticeKind
+from engine.response.words import clock
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +92,7 @@ class Notifying:
         self._left_alone_ms: dict[str, int] = {}  # until when a service has asked for it
         settings = env.settings
         self._lease_ms = round(settings.timeout_s * 1000) * 2 + LEASE_MARGIN_MS
+        self._hours = settings.hours()
         self._followers = [name for name, receiver in settings.receivers.items() if receiver.follow]
 
     async def turn(self) -> int:
@@ -99,6 +102,7 @@ class Notifying:
         busy = {*self._in_flight, *(one for one, until_ms in self._left_alone_ms.items() if until_ms > now_ms)}
 
         async def take(conn: asyncpg.Connection) -> list[Delivery]:
+            await deliveries.let_go(conn, now_ms)
             return await deliveries.claim(conn, busy, now_ms, self._lease_ms)
 
         claimed = await self._database.run(take)
@@ -158,6 +162,13 @@ class Notifying:
         return {name: target.notifier.kinds for name, target in found.items() if target is not None}
 
     async def _deliver(self, row: Delivery) -> None:
+        now_ms = self._env.now_ms()
+        until_ms = told_ms(self._hours.get(row.receiver), row.priority, now_ms)
+        if (
+            row.state == "waiting" and until_ms > now_ms
+        ):  # what is only repeated keeps an alert standing, and calls nobody
+            await self._hold(row, until_ms)
+            return
         try:
             receipt, repeat_ms = await self._attempt(row)
         except NotDeliveredError as error:
@@ -167,6 +178,13 @@ class Notifying:
             await self._failed(row, NotDeliveredError(f"{type(error).__name__}: {error}"))
         else:
             await self._delivered(row, receipt, repeat_ms)
+
+    async def _hold(self, row: Delivery, until_ms: int) -> None:
+        async def work(conn: asyncpg.Connection) -> None:
+            await deliveries.hold(conn, row, until_ms)
+
+        await self._database.run(work)
+        log.info("notify.held", receiver=row.receiver, incident=row.incident, notice=row.notice, until=clock(until_ms))
 
     async def _attempt(self, row: Delivery) -> tuple[dict[str, Any], int | None]:
         target = self._target(row.receiver)
@@ -197,7 +215,7 @@ class Notifying:
     async def _failed(self, row: Delivery, error: NotDeliveredError) -> None:
         now_ms, settings = self._env.now_ms(), self._env.settings
         limit_s = settings.give_up_after_s if row.calls else settings.updates_give_up_after_s
-        is_over = error.final or now_ms - row.created_ms >= limit_s * 1000
+        is_over = error.final or now_ms - row.due_ms >= limit_s * 1000
         next_ms = now_ms + max(error.asked_ms, pause_ms(row.attempts, random.random()))  # noqa: S311  # jitter, not a secret
 
         async def work(conn: asyncpg.Connection) -> bool:

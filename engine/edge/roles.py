@@ -168,6 +168,7 @@ async def start_responder(node: Node) -> None:
         clock=clock.now_ms,
         account_to=settings.responder.account_to,
         maintenance=tuple(window.window() for window in settings.responder.maintenance),
+        hours=settings.notify.hours(),
     )
 
     async def send(target: str, command: SignedCommand) -> None:

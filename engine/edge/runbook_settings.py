@@ -20,6 +20,7 @@ from engine.response.steps import (
     Investigate,
     KubernetesSource,
     LogqlSource,
+    Name,
     PostgresSource,
     Runbook,
     Step,
@@ -54,9 +55,9 @@ def unknown_receivers(runbooks: Iterable[Runbook], settings: NotifySettings) -> 
         return []
     known = ", ".join(sorted(settings.receivers)) or "none"
     addresses = "" if settings.email.host else "; e-mail addresses need notify.email"
-    return [
+    found = {
         Problem(
-            runbook.file,
+            named.file or runbook.file,
             named.line,
             named.column,
             f"nobody is called {named.receiver!r} in notify.receivers (there: {known}{addresses})",
@@ -64,7 +65,8 @@ def unknown_receivers(runbooks: Iterable[Runbook], settings: NotifySettings) -> 
         for runbook in runbooks
         for named in runbook.names
         if not settings.knows(named.receiver)
-    ]
+    }
+    return sorted(found)
 
 
 def _acting(body: Body, settings: Settings, actions: Actions) -> Iterator[str]:
@@ -95,12 +97,16 @@ def _asking(body: Body, settings: Settings) -> Iterator[str]:
             yield f"{_lacking(namespace, 'responder.namespaces')}, so nothing is found out"
 
 
-def _lacking(name: str, setting: str) -> str:
-    """What is lacking; of a name that a template fills in only that there is none at all (see `_is_known`)."""
-    return f"{setting} is empty" if "{" in name else f"{name!r} is not in {setting}"
+def _lacking(name: Name, setting: str) -> str:
+    """What is lacking; of a name that is not written out only that there is none at all (see `_is_known`)."""
+    return f"{name!r} is not in {setting}" if _is_literal(name) else f"{setting} is empty"
 
 
-def _is_known(name: str, configured: Iterable[str]) -> bool:
-    """Whether a name is configured; a name that a template fills in may be any of them, if there is one."""
+def _is_known(name: Name, configured: Iterable[str]) -> bool:
+    """Whether a name is configured; one that a template or CEL gives may be any of them, if there is one."""
     names = set(configured)
-    return bool(names) if "{" in name else name in names
+    return name in names if _is_literal(name) else bool(names)
+
+
+def _is_literal(name: Name) -> bool:
+    return isinstance(name, str) and "{" not in name

@@ -13,6 +13,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from engine.edge.settings_base import Endpoint, HttpUrl, Positive, PositiveSeconds, Section
+from engine.edge.settings_times import BusinessHours
+from engine.response.hours import Hours
 
 _ADDRESS = re.compile(r"[^@\s<>,;:\"()\[\]]+@[^@\s<>,;:\"()\[\]]+")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -75,6 +77,9 @@ class AlertmanagerReceiver(Endpoint):
     url: HttpUrl = Field(min_length=1, description="Address; `/api/v2/alerts` is added to it.")
 
 
+CHANNELS = ("pagerduty", "slack", "email", "alertmanager")
+
+
 class Receiver(Section):
     """Somebody who can be told: exactly one of the channels."""
 
@@ -82,6 +87,9 @@ class Receiver(Section):
     slack: SlackReceiver | None = Field(default=None, description="Slack.")
     email: EmailReceiver | None = Field(default=None, description="E-mail.")
     alertmanager: AlertmanagerReceiver | None = Field(default=None, description="Alertmanager.")
+    hours: BusinessHours | None = Field(
+        default=None, description="When it is told of P2 and P3; left out: at any time."
+    )
     follow: bool = Field(
         default=False,
         description="Told of every incident from its opening on; otherwise of those only in which a runbook names it.",
@@ -90,11 +98,11 @@ class Receiver(Section):
     @property
     def channel(self) -> str:
         """The name of its notifier."""
-        return next(name for name in type(self).model_fields if isinstance(getattr(self, name), Section))
+        return next(name for name in CHANNELS if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _one_channel(self) -> Self:
-        channels = [name for name in type(self).model_fields if isinstance(getattr(self, name), Section)]
+        channels = [name for name in CHANNELS if getattr(self, name) is not None]
         if len(channels) != 1:
             raise ValueError(f"a receiver has exactly one channel, this one has {len(channels)}")
         return self
@@ -199,6 +207,11 @@ class NotifySettings(Section):
     def is_configured(self) -> bool:
         """Whether anybody can be told."""
         return bool(self.receivers or self.email.host)
+
+    def hours(self) -> dict[str, Hours]:
+        """The hours of the receivers that have any, by name."""
+        found = {name: receiver.hours for name, receiver in self.receivers.items()}
+        return {name: hours.hours() for name, hours in found.items() if hours is not None}
 
     def knows(self, name: str) -> bool:
         """Whether a name in a runbook's `to` is somebody who can be told."""

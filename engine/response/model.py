@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from engine.core.messages import Command, Outcome, OutcomeStatus, Transition
 from engine.response.guardrails import Past, Policy
+from engine.response.hours import Hours
 from engine.response.silences import Mutes
 from engine.response.steps import Actions, Priority, Read, Runbook
 
@@ -269,8 +270,9 @@ class IncidentState(Struct, frozen=True):
 
     `attempt` counts runs of the runbook (an incident opened again starts the next), `trail` lists the steps of the
     present run. `ineffective`: something was tried that did not help; `unproven`: and no later verification has held.
-    `escalation_level` is how many levels of the chain were told; `told`: somebody has heard of it. `held`: in this run
-    something was not done or not told because of a silence or maintenance, so the runbook runs again when that is over.
+    `escalated_ms` is when this run was first escalated, `escalation_level` how many levels of the chain were told;
+    `told`: somebody has heard of it. `held`: in this run something was not done or not told because of a silence or
+    maintenance, so the runbook runs again when that is over.
     `joined` are alerts that this incident explains or that were merged into it; they do not decide how it goes on.
     """
 
@@ -293,6 +295,7 @@ class IncidentState(Struct, frozen=True):
     ineffective: bool = False
     unproven: bool = False
     escalated_reason: str = ""
+    escalated_ms: int | None = None
     escalation_level: int = 0
     escalation_due_ms: int | None = None
     acknowledged_by: str = ""
@@ -325,7 +328,10 @@ class Decision(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Context:
-    """What the state machine may know beside its state. `runbook` None: the incident's runbook is no longer loaded."""
+    """What the state machine may know beside its state. `runbook` None: the incident's runbook is no longer loaded.
+
+    `hours` are those of the receivers that cannot be told at any time.
+    """
 
     now_ms: int
     runbook: Runbook | None
@@ -334,6 +340,7 @@ class Context:
     history: tuple[Past, ...] = ()
     paused: bool = False
     mutes: Mutes = field(default_factory=Mutes)
+    hours: Mapping[str, Hours] = field(default_factory=dict)
     mark: Literal["live", "replay"] = "live"
 
 

@@ -36,6 +36,7 @@ from engine.response.steps import (
     Escalate,
     KubernetesSource,
     LogqlSource,
+    Name,
     Notify,
     PostgresSource,
     PromqlSource,
@@ -85,6 +86,7 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         ineffective=state.ineffective or acted,
         unproven=False,
         escalated_reason="",
+        escalated_ms=None,
         escalation_level=0,
         escalation_due_ms=None,
         held=False,
@@ -115,8 +117,7 @@ def raise_priority(turn: Turn) -> None:
     turn.set(priority=priority)
     text = f"priority raised from {state.priority} to {priority}"
     turn.note("incident.priority", text, severity=severity)
-    if state.awaiting.kind in ("approval", "people"):
-        turn.inform(f"{state.attempt}-priority-{priority}", "priority", text)
+    turn.follow_priority(text)
     _ask_more_people(turn)
 
 
@@ -217,9 +218,7 @@ def _say(turn: Turn, step: Step, body: Decide | Notify | Escalate) -> str:
             turn.note("incident.notified", text, step=step.name, to=list(body.to))
             turn.send_notice(Notice(mark, turn.state.id, "notify", body.to, turn.state.priority, text))
     else:
-        runbook = turn.context.runbook
-        first = runbook.escalation[0].to if runbook and runbook.escalation else ()
-        turn.tell(step.name, text, body.to or first)
+        turn.tell(step.name, text, body.to or turn.first_level)
     return step.following
 
 
@@ -257,14 +256,25 @@ def investigate(turn: Turn, step: Step, body: InvestigateStep) -> None:
 def _query(source: Source, scope: Scope) -> Query:
     """The question of a source with its values put in. Raises `RenderError`."""
     if isinstance(source, PostgresSource):
-        return PostgresQuery(source.database, source.query, [param.value(scope) for param in source.params])
+        database = _name(source.database, "database", scope)
+        return PostgresQuery(database, source.query, [param.value(scope) for param in source.params])
     if isinstance(source, PromqlSource):
         return PromqlQuery(source.query.fill(scope))
     if isinstance(source, LogqlSource):
         return LogqlQuery(source.query.fill(scope), source.is_lines, source.since_ms, source.limit)
     if isinstance(source, KubernetesSource):
         return KubernetesRead(source.read, source.target.render(scope), source.tail)
-    return HttpGet(source.host, source.path.fill(scope))
+    return HttpGet(_name(source.host, "host", scope), source.path.fill(scope))
+
+
+def _name(name: Name, what: str, scope: Scope) -> str:
+    """A name of the settings, chosen if need be; who asks it looks it up there. Raises `RenderError`."""
+    if isinstance(name, str):
+        return name
+    value = name.condition.value(scope)
+    if not isinstance(value, str) or not value:
+        raise RenderError(f"`{name.condition.text}` names no {what}: it gives {value!r}")
+    return value
 
 
 def _watch(turn: Turn, step: Step, body: Verify) -> None:

@@ -1,4 +1,4 @@
-"""Runbook files (YAML), checked whole: `load_runbooks` gives the runbooks or every problem of the file at once.
+"""Runbook files (YAML), checked whole: the runbooks, or every problem of the file at once.
 
 ```yaml
 runbooks:
@@ -7,7 +7,7 @@ runbooks:
     priority: P2                                    # or {critical: P0, default: P2}, or a CEL text
     group_by: [namespace]                           # one incident per runbook and group
     limits: {cooldown: 10m, budget_per_hour: 5, stabilisation: 30s, reopen: 10m}
-    escalation: [{to: on-call}, {to: manager@example.org, after: 15m}]
+    escalation: [{to: on-call}, {to: manager@example.org, after: 15m}]   # see `response.runbook_escalation`
     explains:                                       # as Alertmanager's inhibit rules
       - {match: ['alertname="HighLatency"'], equal: [namespace]}
     summary: "Policy violations in {{ labels.namespace }}"
@@ -22,53 +22,75 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from engine.core.diagnostics import Path, Problem, load_yaml
 from engine.core.labels import MatcherSet, parse_matcher
 from engine.response.conditions import Condition
 from engine.response.reader import NAME, CheckQuery, Reader
 from engine.response.runbook_check import check_runbook
+from engine.response.runbook_escalation import Defaults, read_defaults, read_escalation, with_defaults
 from engine.response.runbook_steps import read_steps
-from engine.response.steps import Actions, EscalationLevel, Explains, Limits, Priority, Runbook
+from engine.response.steps import NOBODY, Actions, Escalation, Explains, Limits, Priority, Runbook
 
-__all__ = ["Runbook", "load_runbooks"]
+__all__ = ["Runbook", "RunbookFile", "load_runbooks", "read_runbooks"]
 
 _KEYS = ("name", "match", "priority", "group_by", "limits", "escalation", "explains", "summary", "follow_up", "steps")
 _LIMITS = ("cooldown", "budget_per_hour", "stabilisation", "reopen")
 _PRIORITIES: tuple[Priority, ...] = ("P0", "P1", "P2", "P3")
 
 
+@dataclass
+class RunbookFile:
+    """What stands in a runbook file, and every problem found. A file with an error yields no runbooks."""
+
+    runbooks: list[Runbook] = field(default_factory=list)
+    defaults: list[Defaults] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
 def load_runbooks(
     text: str, file: str, *, actions: Actions, check_query: CheckQuery | None = None
 ) -> tuple[list[Runbook], list[Problem]]:
-    """The runbooks of one file, and every problem found, sorted. A file with an error yields no runbooks.
+    """The runbooks of a file that stands for itself, and every problem, sorted; no runbooks if there is an error.
 
     `actions` are the declarations of the actions that there are, by name (`engine.actions.load_actions()`);
     `check_query` parses queries (`engine.loading.check_query`), without it they are taken as they are.
     """
+    found = read_runbooks(text, file, actions=actions, check_query=check_query)
+    runbooks, problems = with_defaults(found.runbooks, found.defaults)
+    return ([] if problems else runbooks), sorted([*found.problems, *problems])
+
+
+def read_runbooks(text: str, file: str, *, actions: Actions, check_query: CheckQuery | None = None) -> RunbookFile:
+    """A file among others: `with_defaults` makes its runbooks whole when all are read."""
     documents, problems = load_yaml(text, file)
-    runbooks: list[Runbook] = []
+    found = RunbookFile()
     for document in documents:
         if document.data is None:
             continue
         reader = Reader(document, actions, check_query)
-        runbooks += _read_document(reader)
+        _read_document(reader, found)
         problems += reader.problems
+    found.problems = sorted(set(problems))
     if any(problem.severity == "error" for problem in problems):
-        return [], sorted(set(problems))
-    return runbooks, sorted(problems)
+        found.runbooks.clear()
+    return found
 
 
-def _read_document(reader: Reader) -> list[Runbook]:
+def _read_document(reader: Reader, found: RunbookFile) -> None:
     data = reader.document.data
-    items = data.get("runbooks") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not data.keys() & {"runbooks", "defaults"}:
+        reader.refuse((), "a runbook file is a mapping with a list under `runbooks`, or with `defaults`")
+        return
+    reader.mapping((), data, "a runbook file", ("runbooks", "defaults"))
+    if "defaults" in data:
+        found.defaults.append(read_defaults(reader, ("defaults",), data["defaults"]))
+    items = data.get("runbooks", [])
     if not isinstance(items, list):
-        reader.refuse((), "a runbook file is a mapping with a list under `runbooks`")
-        return []
-    reader.mapping((), data, "a runbook file", ("runbooks",))
+        reader.refuse(("runbooks",), "`runbooks` is a list of runbooks")
+        return
     names: set[str] = set()
-    out = []
     for i, item in enumerate(items):
         path: Path = ("runbooks", i)
         runbook = _read_runbook(reader, path, item)
@@ -76,8 +98,7 @@ def _read_document(reader: Reader) -> list[Runbook]:
             reader.refuse((*path, "name"), f"runbook {runbook.name!r} stands in this file twice")
         names.add(runbook.name)
         check_runbook(reader, path, runbook)
-        out.append(runbook)
-    return out
+        found.runbooks.append(runbook)
 
 
 def _read_runbook(reader: Reader, path: Path, item: object) -> Runbook:
@@ -95,7 +116,7 @@ def _read_runbook(reader: Reader, path: Path, item: object) -> Runbook:
         priority=_read_priority(reader, (*path, "priority"), data.get("priority")),
         group_by=_read_names(reader, (*path, "group_by"), data.get("group_by", []), "`group_by`"),
         limits=_read_limits(reader, (*path, "limits"), data.get("limits", {})),
-        escalation=_read_escalation(reader, (*path, "escalation"), data.get("escalation")),
+        escalation=_escalation(reader, path, data),
         summary=reader.text((*path, "summary"), summary, "`summary`"),
         follow_up=tuple(
             reader.text((*path, "follow_up", i), part, "an item of `follow_up`") for i, part in enumerate(follow_up)
@@ -106,6 +127,11 @@ def _read_runbook(reader: Reader, path: Path, item: object) -> Runbook:
         explains=_read_explains(reader, (*path, "explains"), data.get("explains", [])),
     )
     return replace(runbook, names=tuple(reader.names))
+
+
+def _escalation(reader: Reader, path: Path, data: Mapping[str, object]) -> Escalation:
+    """A runbook's own; without one, that of the `defaults` takes its place when all files are read."""
+    return read_escalation(reader, (*path, "escalation"), data["escalation"]) if "escalation" in data else NOBODY
 
 
 def _read_explains(reader: Reader, path: Path, item: object) -> tuple[Explains, ...]:
@@ -175,20 +201,3 @@ def _read_limits(reader: Reader, path: Path, item: object) -> Limits:
         ),
         reopen_ms=reader.duration_ms((*path, "reopen"), data.get("reopen"), given.reopen_ms),
     )
-
-
-def _read_escalation(reader: Reader, path: Path, item: object) -> tuple[EscalationLevel, ...]:
-    if not isinstance(item, list) or not item:
-        reader.refuse(path, "`escalation` is a list with at least one level, e.g. [{to: on-call}]")
-        return ()
-    levels = []
-    for i, part in enumerate(item):
-        where = (*path, i)
-        data = reader.mapping(where, part, "a level of `escalation`", ("to", "after"))
-        if i and "after" not in data:
-            reader.refuse(where, "a later level of `escalation` says `after` how long without acknowledgement")
-        if not i and "after" in data:
-            reader.refuse((*where, "after"), "the first level of `escalation` is told at once", key=True)
-        to = reader.receivers((*where, "to"), data.get("to"))
-        levels.append(EscalationLevel(to, reader.duration_ms((*where, "after"), data.get("after"), 0)))
-    return tuple(levels)

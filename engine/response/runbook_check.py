@@ -28,6 +28,7 @@ from engine.response.steps import (
     Runbook,
     Step,
     Verify,
+    chosen_name,
     kind_of,
     source_kind,
 )
@@ -165,6 +166,9 @@ def _named_parts(body: object) -> Iterator[tuple[Path, frozenset[str]]]:
 
 def _query_parts(path: Path, body: Investigate) -> Iterator[tuple[Path, frozenset[str]]]:
     source = body.source
+    chosen = chosen_name(source)
+    if chosen is not None:
+        yield (*path, source_kind(source), chosen[0]), chosen[1].names()
     if isinstance(source, PostgresSource):
         for i, param in enumerate(source.params):
             yield (*path, "postgres", "params", i), param.names()

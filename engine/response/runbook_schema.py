@@ -44,13 +44,26 @@ _DEFINED: Mapping[str, Schema] = {
 
 def schema(actions: Actions) -> Schema:
     """The schema of a runbook file, with the parameters of these actions."""
-    defined = {**_DEFINED, "runbook": _runbook(), "step": _step(), "investigate": _investigate()}
+    defined = {
+        **_DEFINED,
+        "levels": _levels(),
+        "escalation": _escalation(),
+        "runbook": _runbook(),
+        "step": _step(),
+        "investigate": _investigate(),
+    }
     defined |= {"act": _act(actions, asks=False), "ask": _act(actions, asks=True)}
     defined |= {f"params.{name}": _params(declared) for name, declared in sorted(actions.items())}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Aureus Sentinel runbooks",
-        **_mapping({"runbooks": {"type": "array", "items": _ref("runbook")}}, ["runbooks"]),
+        **_mapping(
+            {
+                "runbooks": {"type": "array", "items": _ref("runbook")},
+                "defaults": _mapping({"escalation": _ref("escalation")}, ["escalation"]),
+            },
+            anyOf=_one_of(["runbooks", "defaults"]),
+        ),
         "$defs": defined,
     }
 
@@ -76,7 +89,6 @@ def _count(most: int) -> Schema:
 def _runbook() -> Schema:
     per_severity = {"type": "object", "additionalProperties": _ref("priority"), "required": ["default"]}
     limits = {key: _ref("duration") for key in ("cooldown", "stabilisation", "reopen")}
-    level = _mapping({"to": _ref("names"), "after": _ref("duration")}, ["to"])
     explained = _mapping({"match": _ref("matchers"), "equal": _ref("names")}, ["match"])
     return _mapping(
         {
@@ -85,14 +97,26 @@ def _runbook() -> Schema:
             "priority": {"anyOf": [_ref("priority"), per_severity, {"type": "string", "not": {"pattern": r"^P\w*$"}}]},
             "group_by": _ref("names"),
             "limits": _mapping({**limits, "budget_per_hour": _count(1_000_000)}),
-            "escalation": {"type": "array", "items": level, "minItems": 1},
+            "escalation": _ref("escalation"),
             "explains": {"type": "array", "items": explained},
             "summary": _ref("text"),
             "follow_up": {"type": "array", "items": _ref("text")},
             "steps": {"type": "array", "items": _ref("step"), "minItems": 1},
         },
-        ["name", "match", "priority", "escalation", "steps"],
+        ["name", "match", "priority", "steps"],
     )
+
+
+def _escalation() -> Schema:
+    """One chain, or one for each priority."""
+    some = [{"required": ["default"]}, {"required": list(get_args(Priority))}]
+    chains = dict.fromkeys([*get_args(Priority), "default"], _ref("levels"))
+    return {"anyOf": [_ref("levels"), _mapping(chains, anyOf=some)]}
+
+
+def _levels() -> Schema:
+    level = _mapping({"to": _ref("names"), "after": _ref("duration")}, ["to"])
+    return {"type": "array", "items": level, "minItems": 1}
 
 
 def _step() -> Schema:
@@ -119,9 +143,10 @@ def _next() -> Schema:
 
 def _investigate() -> Schema:
     text = {"type": "string", "minLength": 1, "not": {"pattern": r"\{[{%#]"}}
+    name = {"anyOf": [text, _ref("computed")]}
     sources: Mapping[str, Schema] = {
         "postgres": _mapping(
-            {"database": text, "query": text, "params": {"type": "array", "items": _ref("cel")}}, ["database", "query"]
+            {"database": name, "query": text, "params": {"type": "array", "items": _ref("cel")}}, ["database", "query"]
         ),
         "promql": _mapping({"query": text, "params": _ref("cel_by_name")}, ["query"]),
         "logql": _mapping(
@@ -129,7 +154,7 @@ def _investigate() -> Schema:
         ),
         "kubernetes": _kubernetes(),
         "http": _mapping(
-            {"host": text, "path": {"type": "string", "pattern": "^/"}, "params": _ref("cel_by_name")}, ["host", "path"]
+            {"host": name, "path": {"type": "string", "pattern": "^/"}, "params": _ref("cel_by_name")}, ["host", "path"]
         ),
     }
     more = {"timeout": _ref("duration"), "max_rows": _count(1_000), "on_failure": _ref("step_name")}

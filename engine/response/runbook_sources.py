@@ -1,6 +1,7 @@
 """Reading an `investigate` step: one source, and `timeout`, `max_rows`, `on_failure`.
 
 - `postgres: {database, query, params}`: `params` is a list, the values of $1, $2, ...;
+  `database`, as `host` below, is a name of the settings, or `{cel: ...}` that chooses one of them;
 - `promql: {query, params}`, `logql: {query, params, since, limit}`: `params` is a mapping, the texts of `$name`s;
 - `kubernetes: {read, target, tail}`;
 - `http: {host, path, params}`.
@@ -23,9 +24,11 @@ from engine.response.steps import (
     Investigate,
     KubernetesSource,
     LogqlSource,
+    Name,
     PostgresSource,
     PromqlSource,
     Source,
+    Value,
 )
 
 DEFAULT_ROWS, MAX_ROWS = 100, 1_000
@@ -73,7 +76,17 @@ def _postgres(reader: Reader, path: Path, item: object) -> Source:
     numbers = set(range(1, len(given) + 1))
     if used != numbers:
         reader.refuse((*path, "query"), f"the query uses {_named(used)}, `params` gives {_named(numbers)}")
-    return PostgresSource(reader.string((*path, "database"), data.get("database"), "`database`"), query, tuple(params))
+    return PostgresSource(_name(reader, path, data, "database"), query, tuple(params))
+
+
+def _name(reader: Reader, path: Path, data: Mapping[str, object], key: str) -> Name:
+    """A name of the settings; what CEL gives is looked up there when it is known."""
+    where, item = (*path, key), data.get(key)
+    if not isinstance(item, dict):
+        return _literal(reader, where, item, "{cel: ...}")
+    inner = reader.mapping(where, item, f"`{key}`", ("cel",))
+    found = reader.condition((*where, "cel"), inner.get("cel"), "`cel`")
+    return Value(found) if found is not None else ""
 
 
 def _named(names: set[int] | set[str]) -> str:
@@ -119,7 +132,7 @@ def _kubernetes(reader: Reader, path: Path, item: object) -> Source | None:
 
 def _http(reader: Reader, path: Path, item: object) -> Source:
     data = reader.mapping(path, item, "`http`", ("host", "path", "params"))
-    host = reader.string((*path, "host"), data.get("host"), "`host`")
+    host = _name(reader, path, data, "host")
     where = _bound(reader, path, data, "path", "segment")
     if where.text and (not _PATH.fullmatch(where.text) or ".." in where.text):
         reader.refuse((*path, "path"), f"{where.text!r} is not a path: it starts with one / and never holds ..")

@@ -28,6 +28,7 @@ from engine.response.steps import (
     Step,
     Value,
     Verify,
+    chosen_name,
     kind_of,
     source_kind,
 )
@@ -151,6 +152,9 @@ def _conditions(step: Step) -> Iterator[tuple[Path, Condition, Wanted]]:
 
 def _of_query(path: Path, body: Investigate) -> Iterator[tuple[Path, Condition, Wanted]]:
     source = body.source
+    chosen = chosen_name(source)
+    if chosen is not None:
+        yield (*path, source_kind(source), chosen[0], "cel"), chosen[1], "text"
     if isinstance(source, PostgresSource):
         for i, param in enumerate(source.params):
             yield (*path, "postgres", "params", i), param, "anything"

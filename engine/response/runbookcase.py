@@ -88,6 +88,7 @@ class Expected(Struct, frozen=True, forbid_unknown_fields=True):
     status: Literal["open", "resolved", "closed"] | None = None
     resolution: str | None = None
     priority: str | None = None
+    told: list[str] | None = None
     cause: str | None = None
 
 
@@ -103,6 +104,7 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
     history: list[GivenPast] = []
     silences: list[GivenSilence] = []
     evidence: dict[str, list[dict[str, Any]] | GivenEvidence] = {}
+    unanswered: str = ""
     approvals: dict[str, Literal["approved", "denied", "none"]] = {}
     outcomes: dict[str, GivenOutcome | OutcomeStatus | Literal["none"]] = {}
     alert_is: dict[str, Literal["cleared", "firing", "no_data"]] = {}

@@ -12,6 +12,7 @@ runbook_tests:
     evidence: {suspects: [{source_user: mallory}], rates: {error: timeout}}    # by step
     approvals: {restart: denied}                     # approved, denied or none (nobody answers), by step
     outcomes: {block: {status: failed, reason: x, detail: {}}}                 # succeeded if not given, by step
+    unanswered: 2h                                   # nobody acknowledges for so long after that; nothing: at once
     alert_is: {stopped: firing}                      # cleared (if not given), firing or no_data, by the step that waits
     expect:
       steps: [suspects, block, stopped]
@@ -19,6 +20,7 @@ runbook_tests:
       asked: [restart]                               # steps that asked a person
       refused: cooldown
       escalated: cooldown                            # the last reason, "" for none
+      told: [on-call, manager@example.org]           # whom people's notices named, in order, each once
       status: resolved
       resolution: verified
       priority: P2
@@ -53,6 +55,7 @@ from engine.response.model import (
     IncidentState,
     Investigate,
     Note,
+    Notice,
     Reported,
     RequestApproval,
     Send,
@@ -90,6 +93,7 @@ class Course(Struct):
     escalated: str
     notes: list[Note] = []
     trails: list[list[str]] = []
+    told: list[str] = []
 
 
 class CaseError(Exception):
@@ -151,11 +155,19 @@ def play(case: Case, runbooks: Sequence[Runbook], actions: Actions) -> Course:
     for _ in range(_TURNS_MAX):
         events = _answers(case, course.state, now_ms)
         if not events:
+            _stay_silent(case, course, replace(context, now_ms=now_ms))
             return course
         for now_ms, event in events:
             decision = respond(course.state, event, replace(context, now_ms=now_ms))
             _collect(course, decision)
     raise CaseError(f"did not end within {_TURNS_MAX} turns")
+
+
+def _stay_silent(case: Case, course: Course, context: Context) -> None:
+    """Nobody acknowledges for a while: the levels of the escalation that are due then are told."""
+    end_ms = context.now_ms + (duration.parse_ms(case.unanswered) if case.unanswered else 0)
+    while course.state.status == "open" and (due_ms := course.state.escalation_due_ms or end_ms + 1) <= end_ms:
+        _collect(course, respond(course.state, TimerDue(), replace(context, now_ms=due_ms)))
 
 
 def _past(given: GivenPast, number: int, runbook: Runbook) -> Past:
@@ -179,7 +191,9 @@ def _collect(course: Course, decision: Decision) -> None:
     course.trails = [*course.trails, decision.state.trail]
     course.notes = [*course.notes, *(effect for effect in decision.effects if isinstance(effect, Note))]
     for effect in decision.effects:
-        if isinstance(effect, Send):
+        if isinstance(effect, Notice):
+            course.told = list(dict.fromkeys([*course.told, *effect.to]))
+        elif isinstance(effect, Send):
             course.commands.append(effect.command)
         elif isinstance(effect, RequestApproval):
             course.asked.append(effect.command.step)
@@ -281,6 +295,7 @@ def _compare(case: Case, course: Course) -> list[tuple[str, str]]:
         "escalated": (expect.escalated, course.escalated),
         "status": (expect.status, state.status),
         "resolution": (expect.resolution, state.resolution),
+        "told": (expect.told, course.told),
         "priority": (expect.priority, state.priority),
         "cause": (expect.cause, state.cause),
     }

@@ -7,7 +7,7 @@ The next module in the flow is `response.incident`, which runs the steps.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -50,10 +50,21 @@ Actions = Mapping[str, ActionDeclaration]
 
 
 @dataclass(frozen=True)
+class Value:
+    """What CEL computes, and that keeps its type."""
+
+    condition: Condition
+
+
+Name = str | Value
+"""A configured name: written out, or chosen by CEL among those that the settings know."""
+
+
+@dataclass(frozen=True)
 class PostgresSource:
     """Rows of a read-only query. `query` is literal; `params` are the values of $1, $2, ..."""
 
-    database: str
+    database: Name
     query: str
     params: tuple[Condition, ...]
 
@@ -104,11 +115,22 @@ class KubernetesSource:
 class HttpSource:
     """The answer to GET of a path on a host of the allow-list: `status` and `body`."""
 
-    host: str
+    host: Name
     path: Bound
 
 
 Source = PostgresSource | PromqlSource | LogqlSource | KubernetesSource | HttpSource
+
+
+def chosen_name(source: Source) -> tuple[str, Condition] | None:
+    """The key and the condition of a source's configured name, where CEL chooses it."""
+    if isinstance(source, PostgresSource):
+        key, name = "database", source.database
+    elif isinstance(source, HttpSource):
+        key, name = "host", source.host
+    else:
+        return None
+    return (key, name.condition) if isinstance(name, Value) else None
 
 
 @dataclass(frozen=True)
@@ -135,13 +157,6 @@ class Decide:
     """Take the first branch whose condition holds; the last one has none."""
 
     branches: tuple[Branch, ...]
-
-
-@dataclass(frozen=True)
-class Value:
-    """A parameter that CEL computes, and that keeps its type."""
-
-    condition: Condition
 
 
 ParamTree = None | bool | int | float | Text | Value | tuple["ParamTree", ...] | Mapping[str, "ParamTree"]
@@ -193,7 +208,7 @@ class Notify:
 
 @dataclass(frozen=True)
 class Escalate:
-    """Hand the incident to people, and go on. No `to`: the first of the runbook's escalation chain."""
+    """Hand the incident to people, and go on. No `to`: the first level of the escalation."""
 
     to: tuple[str, ...]
     text: Text
@@ -239,10 +254,43 @@ class Step:
 
 @dataclass(frozen=True)
 class EscalationLevel:
-    """Whom to tell, and how long after the escalation if nobody has acknowledged it by then."""
+    """Whom to tell, and how long after the level before, if nobody has acknowledged by then."""
 
     to: tuple[str, ...]
     after_ms: int
+
+
+Chain = tuple[EscalationLevel, ...]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A receiver that a runbook names, and where: in `file`, or "" for the runbook's own."""
+
+    receiver: str
+    line: int
+    column: int
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Escalation:
+    """The levels to tell one after the other: `default`, where a priority has none of its own.
+
+    `names` are all the receivers that its text names.
+    """
+
+    default: Chain
+    by_priority: Mapping[Priority, Chain] = field(default_factory=dict)
+    names: tuple[Named, ...] = ()
+
+    def chain(self, priority: Priority) -> Chain:
+        """The levels of a priority."""
+        return self.by_priority.get(priority, self.default)
+
+
+NOBODY = Escalation(())
+"""That of a runbook which says nothing, until the default of all runbooks takes its place."""
 
 
 @dataclass(frozen=True)
@@ -264,15 +312,6 @@ class Explains:
 
 
 @dataclass(frozen=True)
-class Named:
-    """A receiver that a runbook names, and where it does."""
-
-    receiver: str
-    line: int
-    column: int
-
-
-@dataclass(frozen=True)
 class Runbook:
     """What to do about the alerts that `match`. `priority` is fixed, per severity, or computed.
 
@@ -284,7 +323,7 @@ class Runbook:
     priority: Priority | Mapping[str, Priority] | Condition
     group_by: tuple[str, ...]
     limits: Limits
-    escalation: tuple[EscalationLevel, ...]
+    escalation: Escalation
     summary: Text
     follow_up: tuple[Text, ...]
     steps: tuple[Step, ...]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from msgspec.structs import replace
 
 from engine.core.messages import Transition
 from engine.response.conditions import Condition, RenderError
+from engine.response.hours import unheard_until_ms
 from engine.response.model import (
     ActionTaken,
     AlertSeen,
@@ -27,7 +29,7 @@ from engine.response.model import (
     scope_of,
 )
 from engine.response.silences import Mute
-from engine.response.steps import EscalationLevel, Limits, Priority, Runbook
+from engine.response.steps import Chain, Limits, Priority, Runbook
 from engine.response.words import clock, to_be_told
 
 _SEVERITY = {"critical": 3, "error": 2, "warning": 2, "info": 1}
@@ -127,7 +129,7 @@ class Turn:
     def escalate(self, reason: str, text: str) -> None:
         """Hand over to people: nothing automatic happens in this run any more."""
         self.withdraw(reason)
-        self.tell(reason, text, self._chain(0).to)
+        self.tell(reason, text, self.first_level)
         if self.muted is None:
             self.set(awaiting=Awaiting("people"))
         else:
@@ -142,15 +144,40 @@ class Turn:
         self.note("incident.escalated", said, reason=reason, to=list(to), priority=state.priority)
         mark = f"{state.id}-{state.attempt}-{state.step}-{reason}"
         self.send_notice(Notice(mark, state.id, "escalate", to, state.priority, text))
-        self.set(escalated_reason=reason, escalation_level=max(1, state.escalation_level))
-        self._next_level()
+        escalated_ms = self.now_ms if state.escalated_ms is None else state.escalated_ms
+        self.set(escalated_reason=reason, escalated_ms=escalated_ms, escalation_level=max(1, state.escalation_level))
+        self._next_level(to)
+
+    def follow_priority(self, text: str) -> None:
+        """The priority has risen, so its chain holds from now on: those of its levels that are due are told at once.
+
+        They are told together, nobody twice; what is due counts from the beginning of the escalation. Where people were
+        only asked about a command, the first level hears of it. Nobody does while nobody had to.
+        """
+        state, asked = self.state, self.state.awaiting.asked
+        is_escalated = state.escalated_ms is not None
+        if not is_escalated and state.awaiting.kind not in ("approval", "people"):
+            return
+        levels, due_ms = self._due(state.escalated_ms) if state.escalated_ms is not None else (1, None)
+        to = tuple(dict.fromkeys(name for level in self._chain[:levels] for name in level.to))
+        if self.kept_quiet("priority", text, to):
+            return
+        held = asked.command.id if isinstance(asked, RequestApproval) else ""
+        said = f"{text}; still to be decided: {asked.question}" if isinstance(asked, RequestApproval) else text
+        kind: NoticeKind = "held" if held else "escalate" if is_escalated else "notify"
+        about = "incident.escalated" if is_escalated else "incident.notified"
+        self.note(about, f"{said}; {to_be_told(to)}", reason="priority", to=list(to), priority=state.priority)
+        mark = f"{state.id}-{state.attempt}-priority-{state.priority}"
+        self.send_notice(Notice(mark, state.id, kind, to, state.priority, said, held))
+        if is_escalated:
+            self.set(escalation_level=levels, escalation_due_ms=due_ms)
 
     def inform(self, mark: str, reason: str, text: str, *, held: str = "") -> None:
         """Tell the first level of the chain something that people should know at once; the runbook goes on.
 
         `held` is the command that waits for their decision, if that is what they are told of.
         """
-        state, to = self.state, self._chain(0).to
+        state, to = self.state, self.first_level
         if self.kept_quiet(reason, text, to):
             return
         self.note("incident.notified", f"{text}; {to_be_told(to)}", reason=reason, to=list(to))
@@ -176,30 +203,58 @@ class Turn:
         if mute is not None:
             self.set(escalation_due_ms=mute.until_ms)
             return
-        level = self._chain(state.escalation_level)
-        text = f"{why}; {to_be_told(level.to)}"
-        data: dict[str, object] = {"level": state.escalation_level + 1, "to": list(level.to)}
+        to = self._named(state.escalation_level)
+        text = f"{why}; {to_be_told(to)}"
+        data: dict[str, object] = {"level": state.escalation_level + 1, "to": list(to)}
         self.effects.append(Note("incident.escalated", text, self.now_ms, data | {"reason": reason}))
         mark = f"{state.id}-{state.attempt}-level-{state.escalation_level + 1}"
-        self.send_notice(Notice(mark, state.id, "escalate", level.to, state.priority, text))
+        self.send_notice(Notice(mark, state.id, "escalate", to, state.priority, text))
         self.set(escalation_level=state.escalation_level + 1)
-        self._next_level()
+        self._next_level(to)
 
     def has_next_level(self) -> bool:
         """Whether the chain has a level that was not told yet."""
-        runbook = self.context.runbook
-        return runbook is not None and self.state.escalation_level < len(runbook.escalation)
+        return self.state.escalation_level < len(self._chain)
 
-    def _next_level(self) -> None:
-        runbook, level = self.context.runbook, self.state.escalation_level
-        if runbook is None or level >= len(runbook.escalation) or self.state.acknowledged_by:
+    @property
+    def first_level(self) -> tuple[str, ...]:
+        """Whom the first level of the chain names."""
+        return self._named(0)
+
+    def _named(self, level: int) -> tuple[str, ...]:
+        """Whom a level names, the last one if there are not so many."""
+        return self._chain[min(level, len(self._chain) - 1)].to if self._chain else ()
+
+    @property
+    def _chain(self) -> Chain:
+        """The levels of the present priority."""
+        runbook = self.context.runbook
+        return runbook.escalation.chain(self.state.priority) if runbook else ()
+
+    def _next_level(self, told: tuple[str, ...]) -> None:
+        """The next level is due when those just told have had its time."""
+        if not self.has_next_level() or self.state.acknowledged_by:
             self.set(escalation_due_ms=None)
         else:
-            self.set(escalation_due_ms=self.now_ms + runbook.escalation[level].after_ms)
+            after_ms = self._chain[self.state.escalation_level].after_ms
+            self.set(escalation_due_ms=self._unheard_until_ms(told, self.now_ms, after_ms))
 
-    def _chain(self, level: int) -> EscalationLevel:
-        chain = self.context.runbook.escalation if self.context.runbook else ()
-        return chain[min(level, len(chain) - 1)] if chain else EscalationLevel((), 0)
+    def _due(self, since_ms: int) -> tuple[int, int | None]:
+        """How many levels of the chain are due that began at `since_ms`, and when the next one is.
+
+        Once somebody has acknowledged, only the first is.
+        """
+        if self.state.acknowledged_by:
+            return 1, None
+        due_ms = since_ms
+        for number, (before, level) in enumerate(pairwise(self._chain), 1):
+            due_ms = self._unheard_until_ms(before.to, due_ms, level.after_ms)
+            if due_ms > self.now_ms:
+                return number, due_ms
+        return len(self._chain), None
+
+    def _unheard_until_ms(self, told: tuple[str, ...], from_ms: int, after_ms: int) -> int:
+        return unheard_until_ms(told, self.context.hours, self.state.priority, from_ms, after_ms)
 
     def withdraw(self, reason: str) -> None:
         """Take back an open question."""

@@ -101,6 +101,18 @@ def said(step: str, target: str, **tree: Any) -> list[str]:
             ["'web' is not in responder.hosts, so nothing is found out"],
         ),
         (
+            "investigate: {http: {host: {cel: labels.service}, path: /}}",
+            "",
+            {},
+            ["responder.hosts is empty, so nothing is found out"],
+        ),
+        (
+            "investigate: {http: {host: {cel: labels.service}, path: /}}",
+            "",
+            {"responder": {"hosts": {"web": {"url": "http://x"}}}},
+            [],
+        ),
+        (
             "investigate: {logql: {query: '{a=\"b\"}'}}",
             "",
             {},

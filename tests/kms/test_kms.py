@@ -306,6 +306,7 @@ async def test_without_credentials_it_says_so(kms: Kms, monkeypatch: pytest.Monk
     ("code", "status", "kind", "reason"),
     [
         ("AccessDeniedException", 400, RefusedError, "forbidden"),
+        ("AccessDenied", 403, RefusedError, "forbidden"),
         ("NotFoundException", 400, RefusedError, "not_found"),
         ("KMSInvalidStateException", 400, RefusedError, "key_state"),
         ("ExpiredTokenException", 400, RefusedError, "unauthorized"),

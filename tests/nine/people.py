@@ -38,13 +38,14 @@ class People:
     mailbox: Mailbox
 
     def settings(self) -> dict[str, Any]:
-        """On-call is PagerDuty, names with an @ are mail, and a Slack channel hears of everything."""
+        """On-call and team lead are PagerDuty, names with an @ are mail, and a Slack channel hears of everything."""
         ca_file = str(self.tls.ca_file)
         slack = {"token": SLACK_TOKEN, "signing_secret": SLACK_SECRET, "approvers": [APPROVER]}
         mail = {"host": self.mailbox.host, "port": self.mailbox.port, "sender": "sentinel@example.org", "tls": "none"}
         return {
             "receivers": {
                 "on-call": {"pagerduty": {"routing_key": ROUTING_KEY}},
+                "team-lead": {"pagerduty": {"routing_key": ROUTING_KEY}},
                 "ops": {"slack": {"channel": _CHANNEL}, "follow": True},
             },
             "pagerduty": {"url": self.pagerduty.url, "ca_file": ca_file},

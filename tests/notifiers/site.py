@@ -106,7 +106,7 @@ class Services:
                     "approvers": ["U0ADA"],
                 },
                 "email": {"host": "127.0.0.1", "port": self.mailbox.port, "sender": "s@example.org", "tls": "none"},
-                "timeout_s": 5,
+                "timeout_s": 30,
                 **changes,
             }
         )
@@ -124,14 +124,22 @@ class Site:
     services: Services
     settings: NotifySettings
     now_ms: int = START_MS
+    runbooks: str = RUNBOOKS
     policy: Policy = field(default_factory=Policy)
     sent: list[str] = field(default_factory=list)
     telemetry: Telemetry = field(default_factory=lambda: Telemetry(process_metrics=False))
 
     def __post_init__(self) -> None:
-        runbooks, problems = load_runbooks(RUNBOOKS, "book.yml", actions=load_actions())
+        runbooks, problems = load_runbooks(self.runbooks, "book.yml", actions=load_actions())
         assert not problems
-        config = ResponderConfig(runbooks, load_actions(), self.policy, signing.generate(), lambda: self.now_ms)
+        config = ResponderConfig(
+            runbooks,
+            load_actions(),
+            self.policy,
+            signing.generate(),
+            lambda: self.now_ms,
+            hours=self.settings.hours(),
+        )
         investigator = Investigator(httpx.AsyncClient(), databases={}, hosts={}, query_url="")
         self.responder = Responder(config, self.database, investigator, self._send)
         self.notifying = self.notifier()

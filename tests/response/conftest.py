@@ -11,7 +11,8 @@ import pytest
 from engine.actions import load_actions
 from engine.core.labels import fingerprint
 from engine.core.messages import Outcome, Transition
-from engine.response.runbook import load_runbooks
+from engine.response.runbook import read_runbooks
+from engine.response.runbook_escalation import Defaults, with_defaults
 from engine.response.steps import Actions, Runbook
 
 START_MS = 1_800_000_000_000
@@ -61,8 +62,12 @@ def actions() -> Actions:
 @pytest.fixture(scope="session")
 def runbooks(actions: Actions) -> list[Runbook]:
     out: list[Runbook] = []
+    defaults: list[Defaults] = []
     for path in (*DEMO.glob("runbooks/*.yml"), *SHIPPED.glob("runbooks/*.yml")):
-        found, problems = load_runbooks(path.read_text(), str(path), actions=actions)
-        assert not problems
-        out += found
+        found = read_runbooks(path.read_text(), str(path), actions=actions)
+        assert not found.problems
+        out += found.runbooks
+        defaults += found.defaults
+    out, problems = with_defaults(out, defaults)
+    assert not problems
     return out

@@ -140,7 +140,7 @@ def test_a_typical_mistake_is_seen(path: str, value: Any) -> None:
         ("", "runbook"),
         ("limits", "runbook/properties/limits"),
         ("explains/0", "runbook/properties/explains/items"),
-        ("escalation/0", "runbook/properties/escalation/items"),
+        ("escalation/0", "levels/items"),
         ("steps/0/investigate", "investigate"),
         ("steps/0/investigate/logql", "investigate/properties/logql"),
         ("steps/1/investigate/kubernetes", "investigate/properties/kubernetes"),
@@ -174,6 +174,9 @@ def test_the_kinds_of_steps_are_those_of_the_reader() -> None:
 
 
 def test_a_file_names_its_schema_for_editors(tmp_path: Path) -> None:
-    text = "# yaml-language-server: $schema=../../docs/runbook.schema.json\n" + SHIPPED[0]
+    text = (
+        "# yaml-language-server: $schema=../../docs/runbook.schema.json\ndefaults: {escalation: [{to: a}]}\n"
+        + SHIPPED[0]
+    )
     runbooks, problems = load_runbooks(text, "book.yml", actions=load_actions())
     assert (len(runbooks), problems) == (1, [])

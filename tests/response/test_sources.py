@@ -13,6 +13,7 @@ from engine.response.model import (
     KubernetesRead,
     LogqlQuery,
     Note,
+    PostgresQuery,
     PromqlQuery,
     Query,
 )
@@ -53,6 +54,11 @@ def loaded(source: str, actions: Actions, rest: str = "") -> tuple[list[object],
             "http: {host: h, path: /users/$user, params: {user: labels.service}}",
             HttpGet("h", "/users/%22%7D%20or%20vector%281%29%20%23"),
         ),
+        ("http: {host: {cel: labels.namespace}, path: /health}", HttpGet("aureus", "/health")),
+        (
+            "postgres: {database: {cel: \"labels.namespace == 'aureus' ? 'main' : 'other'\"}, query: select 1}",
+            PostgresQuery("main", "select 1", []),
+        ),
     ],
 )
 def test_a_question_carries_the_alerts_labels_as_values(source: str, asked: Query, actions: Actions) -> None:
@@ -73,8 +79,32 @@ def test_without_the_label_nothing_is_asked_and_people_are_told(labels: dict[str
 
 
 @pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("labels.service", "`labels.service`: 'service'"),
+        ("alert.count", "`alert.count` names no host: it gives 1"),
+        ("labels.empty", "`labels.empty` names no host: it gives ''"),
+    ],
+)
+def test_what_is_no_name_is_not_asked_and_the_reason_is_kept(name: str, why: str, actions: Actions) -> None:
+    runbooks, _ = loaded(f"http: {{host: {{cel: 'has(labels.x) ? \"x\" : {name}'}}, path: /}}", actions)
+    firing = alert("firing", START_MS, {"alertname": "A", "empty": ""})
+    decision = open_incident(1, firing, Context(START_MS, runbooks[0], actions))  # type: ignore[arg-type]  # a runbook
+    assert not [one for one in decision.effects if isinstance(one, Investigate)]
+    [failed] = [one.text for one in decision.effects if isinstance(one, Note) and one.kind == "evidence.failed"]
+    assert why in failed.replace('has(labels.x) ? "x" : ', "")
+
+
+@pytest.mark.parametrize(
     ("source", "problem"),
     [
+        ("http: {host: {cel: other}, path: /}", "7:46: error: 'other' is not known here"),
+        ("http: {host: {cel: alert.count}, path: /}", "7:52: error: `alert.count` is a number, not a text"),
+        ("http: {host: {name: labels.a}, path: /}", "7:47: error: unknown key 'name' in `host`; known: cel"),
+        ("http: {host: {cel: labels.}, path: /}", "error: bad CEL"),
+        ("http: {host: '{{ labels.a }}', path: /}", "7:46: error: `host` is taken literally, so it holds no template"),
+        ("postgres: {database: {cel: size(labels)}, query: x}", "error: `size(labels)` is a number, not a text"),
+        ("postgres: {query: x}", "error: `database` is a text that is not empty"),
         ("promql: {query: 'up{job=~$s}', params: {s: labels.s}}", "7:58: error: $s stands only where a label's value"),
         ("promql: {query: 'up{job=$s}'}", "7:49: error: the query uses $s, `params` gives no parameter"),
         ("promql: {query: up, params: {s: labels.s}}", "7:49: error: the query uses no parameter, `params` gives $s"),

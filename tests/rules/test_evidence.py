@@ -103,22 +103,22 @@ async def fill(conn: asyncpg.Connection, scans: int) -> None:
 
 async def test_a_foreign_key_without_an_index_is_found_by_its_quoted_name(aureus: asyncpg.Connection) -> None:
     await fill(aureus, 1001)
-    found = await rows_of(aureus, "HighLatency", "bridge_keys")
+    found = await rows_of(aureus, "HighLatency", "keys")
     assert [(row["table"], row["column"], row["rows"]) for row in found] == [('public."Order Lines"', "order", 12_000)]
     await aureus.execute('create index on "Order Lines" ("order", note)')
-    assert await rows_of(aureus, "HighLatency", "bridge_keys") == []
+    assert await rows_of(aureus, "HighLatency", "keys") == []
 
 
 async def test_a_foreign_key_of_a_table_that_is_seldom_read_whole_is_left_alone(aureus: asyncpg.Connection) -> None:
     await fill(aureus, 10)
-    assert await rows_of(aureus, "HighLatency", "bridge_keys") == []
+    assert await rows_of(aureus, "HighLatency", "keys") == []
 
 
 async def test_statistics_are_out_of_date_once_a_fifth_of_the_rows_has_changed(aureus: asyncpg.Connection) -> None:
     await fill(aureus, 1)
-    assert await rows_of(aureus, "HighLatency", "bridge_tables") == []
+    assert await rows_of(aureus, "HighLatency", "tables") == []
     await aureus.execute("update payments set paid = 1 where id <= 2401; select pg_stat_force_next_flush()")
-    found = await rows_of(aureus, "HighLatency", "bridge_tables")
+    found = await rows_of(aureus, "HighLatency", "tables")
     assert [(row["table"], row["modified"]) for row in found] == [("public.payments", 2401)]
 
 
