@@ -337,7 +337,7 @@ def test_a_priority_raised_while_people_are_waited_for_is_told(asking: Play) -> 
     decision = asking.on(Alerted(alert("firing", asking.now_ms, {**METRICS, "severity": "critical"})))
     [notice] = [effect for effect in decision.effects if isinstance(effect, Notice)]
     assert (notice.priority, notice.kind, notice.command) == ("P1", "held", asking.command())
-    assert notice.text.startswith("priority raised from P2 to P1; still to be decided: POST /api/admin/blocklist")
+    assert notice.text.startswith("priority raised from P2 to P1; still to be decided: mallory (on telegram)")
 
 
 def test_an_alert_that_joins_an_incident_that_waits_for_people_is_told(play: Play) -> None:
