@@ -43,10 +43,12 @@ format: $(VENV)/dev  ## let ruff put the style right
 bench: $(VENV)/dev  ## every benchmark, its rivals beside it
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; "$(BIN)/python" -m "benchmarks.$$(basename $$file .py)" || exit 1; done
 
-lock: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
-	@"$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade pyproject.toml --group build -o requirements.lock
-	@"$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade pyproject.toml --group build --group dev -o requirements-dev.lock
-	@"$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --upgrade pyproject.toml --group build --all-extras -o requirements-image.lock
+COMPILE := "$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11
+
+lock: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows, the same in every lock
+	@$(COMPILE) --upgrade pyproject.toml --group build --group dev --all-extras -o requirements-dev.lock
+	@$(COMPILE) -c requirements-dev.lock pyproject.toml --group build --all-extras -o requirements-image.lock
+	@$(COMPILE) -c requirements-dev.lock pyproject.toml --group build -o requirements.lock
 
 docs: $(VENV)/dev  ## write the reference pages that are generated
 	@"$(BIN)/python" -m engine.edge.settings_doc

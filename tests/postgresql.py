@@ -1,4 +1,4 @@
-"""A real PostgreSQL on a loopback port, with pg_stat_statements: the part `postgresql`."""
+"""A real PostgreSQL on a loopback port, with pg_stat_statements: the part `postgresql`, or the oldest supported one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.parts import Program, free_ports, require
 
+_OLDEST = Path("/usr/lib/postgresql/15/bin")  # where Debian 12 has it
 _USER = "nobody"
 _ORDINARY = {
     "fsync": "off",
@@ -33,10 +36,17 @@ def _as_ordinary_user(command: list[str]) -> list[str]:
     return ["setpriv", *who, *caps, "--pdeathsig", "INT", *command]
 
 
+def oldest_postgresql() -> Path:
+    """The folder with the programs of PostgreSQL 15, the oldest that is supported; skips the test without them."""
+    if not (_OLDEST / "postgres").exists():
+        pytest.skip("Debian's package postgresql-15 is not installed")
+    return _OLDEST
+
+
 @contextmanager
-def running_postgresql(folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
+def running_postgresql(folder: Path, settings: Mapping[str, str], programs: Path | None = None) -> Iterator[str]:
     """A server with these settings, its data in `folder`; yields its URL, as superuser, of the database `postgres`."""
-    programs = require("postgresql")
+    programs = programs or require("postgresql")
     (port,) = free_ports(1)
     data = folder / "postgresql"
     data.mkdir()

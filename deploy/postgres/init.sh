@@ -7,9 +7,9 @@ create role sentinel login password :'sentinel';
 create database sentinel owner sentinel;
 revoke connect on database sentinel from public;
 
--- Reads the evidence of every application database, writes nothing.
+-- Reads the evidence of every application database, and what sessions do; writes nothing.
 create role sentinel_reader login password :'reader' connection limit 20;
-grant pg_read_all_data to sentinel_reader;
+grant pg_read_all_data, pg_read_all_stats to sentinel_reader;
 alter role sentinel_reader set default_transaction_read_only = on;
 alter role sentinel_reader set statement_timeout = '5s';
 

@@ -38,12 +38,14 @@ from engine.actions._refused import RefusedError
 from engine.actions._sql import SqlGrant, SqlNote, SqlOwner, SqlPrivilege
 from engine.core.masking import MASK, mask_text, passwords
 from engine.core.messages import Target
+from engine.response.blast_radius import Fleet
 
 __all__ = [
     "Action",
     "AwsAccess",
     "Check",
     "Environment",
+    "Fleet",
     "HttpHost",
     "KubernetesRule",
     "Permission",
@@ -114,11 +116,15 @@ class Environment:
         return mask_text(text)
 
 
-class Plan(Struct, frozen=True):
-    """What would be done: a sentence, and each change as data. No changes means there is nothing to do."""
+class Plan(Struct, frozen=True, omit_defaults=True):
+    """What would be done: a sentence, and each change as data. No changes means there is nothing to do.
+
+    `fleet` is what the target is one of, where such targets are alike: only a share of it is acted on alone.
+    """
 
     summary: str
     changes: list[dict[str, Any]]
+    fleet: Fleet | None = None
 
 
 class Result(Struct, frozen=True):

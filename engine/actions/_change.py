@@ -22,7 +22,8 @@ from msgspec import Meta, Struct
 
 from engine.actions import Action, Check, Environment, Permission, Plan, Result, Undo
 from engine.actions._cluster import api_of, read, watched
-from engine.actions._kubernetes import KINDS, ConflictError, NoAnswerError, Object, ObjectRef, Request
+from engine.actions._fleet import fleet_rules, workloads_of
+from engine.actions._kubernetes import KINDS, WORKLOADS, ConflictError, NoAnswerError, Object, ObjectRef, Request
 from engine.actions._refused import RefusedError
 from engine.actions._workload import COMMAND_ANNOTATION, REVISION_ANNOTATION, Rollout, annotation, differences, rollout
 from engine.core.messages import Target
@@ -64,7 +65,11 @@ class ObjectChange:
             target_kind="kubernetes",
             params=params,
             destructive=True,
-            permissions=(*(KINDS[kind].rule("get", "update", kind=kind) for kind in self.kinds), *self.reads),
+            permissions=(
+                *(KINDS[kind].rule("get", "update", kind=kind) for kind in self.kinds),
+                *self.reads,
+                *fleet_rules(self.kinds),
+            ),
             plan=self.plan,
             run=self.run,
             verify=self.verify,
@@ -91,7 +96,8 @@ class ObjectChange:
                 "revision": annotation(found, REVISION_ANNOTATION),
                 "differences": list(differences(found["spec"], tried["spec"])),
             }
-            return Plan(f"{what}: {ref}", [planned])
+            fleet = await workloads_of(env, ref.namespace) if ref.kind in WORKLOADS else None
+            return Plan(f"{what}: {ref}", [planned], fleet)
         raise _changing(ref)
 
     async def run(self, env: Environment, target: Target, params: Any, plan: Plan) -> Result:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.actions._refused import RefusedError
+from engine.response.blast_radius import Fleet
 
 PROJECT_NAME = r"[a-z0-9][a-z0-9_-]*"
 _SERVICE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -104,10 +105,14 @@ def _health(found: Mapping[str, Any] | None) -> str:
 
 @dataclass(frozen=True)
 class Service:
-    """A service: which others depend on it, by its project's files, and what containers it has, by the engine."""
+    """A service: which others depend on it, by its project's files, and what containers it has, by the engine.
+
+    `fleet` are the services of its project.
+    """
 
     dependents: tuple[str, ...]
     containers: tuple[Container, ...]
+    fleet: Fleet
 
     @property
     def ids(self) -> set[str]:
@@ -127,7 +132,7 @@ async def look(api: ComposeApi, ref: ServiceRef) -> Service:
         raise RefusedError("no_containers", f"{ref} has no containers: somebody took it down, or it was never up")
     dependents = sorted(name for name, one in services.items() if ref.service in (one.get("depends_on") or {}))
     containers = sorted((Container.of(one) for one in own), key=lambda one: one.name)
-    return Service(tuple(dependents), tuple(containers))
+    return Service(tuple(dependents), tuple(containers), Fleet(f"services of project {ref.project}", len(services)))
 
 
 def refuse_outage(ref: ServiceRef, found: Service, allow_outage: bool) -> None:

@@ -81,7 +81,7 @@ class ServiceChange:
             }
             for one in found.containers
         ]
-        return Plan(f"{self.verb} {ref}: {'; '.join(one.words for one in found.containers)}", changes)
+        return Plan(f"{self.verb} {ref}: {'; '.join(one.words for one in found.containers)}", changes, found.fleet)
 
     async def run(self, env: Environment, target: Target, params: Any, plan: Plan) -> Result:
         """Give the command, once. Raises `RefusedError` when the containers are no longer the planned ones."""

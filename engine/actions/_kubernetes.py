@@ -62,10 +62,13 @@ NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
 ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", namespaced=False)
 CLAIMS = Resource("", "v1", "persistentvolumeclaims")
 
-KINDS: Mapping[str, Resource] = {
+WORKLOADS: Mapping[str, Resource] = {
     "deployment": DEPLOYMENTS,
     "statefulset": STATEFUL_SETS,
     "daemonset": DAEMON_SETS,
+}
+KINDS: Mapping[str, Resource] = {
+    **WORKLOADS,
     "pod": PODS,
     "persistentvolumeclaim": CLAIMS,
     "horizontalpodautoscaler": AUTOSCALERS,

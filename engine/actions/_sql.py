@@ -42,8 +42,8 @@ class SqlGrant:
 class SqlPrivilege:
     """A privilege on a thing of a database, e.g. MAINTAIN on the TABLE of the path (`shop`, `orders`)."""
 
-    privilege: Literal["MAINTAIN", "USAGE", "CREATE", "ALTER SYSTEM", "EXECUTE"]
-    kind: Literal["TABLE", "SCHEMA", "PARAMETER", "FUNCTION"]
+    privilege: Literal["MAINTAIN", "SELECT", "USAGE", "CREATE", "CONNECT", "ALTER SYSTEM", "EXECUTE"]
+    kind: Literal["TABLE", "SCHEMA", "DATABASE", "PARAMETER", "FUNCTION"]
     path: tuple[str, ...]
 
     def __str__(self) -> str:

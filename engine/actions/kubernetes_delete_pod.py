@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from engine.actions import Action, Check, Environment, Plan, RefusedError, Result
+from engine.actions import Action, Check, Environment, Fleet, Plan, RefusedError, Result
 from engine.actions._cluster import api_of, read, watched
+from engine.actions._fleet import pods_of
 from engine.actions._kubernetes import EVICTIONS, PODS, ConflictError, NoAnswerError, Object, ObjectRef, Request
 from engine.core.messages import Target
 
@@ -57,21 +58,22 @@ def ready_siblings(pods: Iterable[Object], controller_uid: str, but_uid: str = "
     )
 
 
-async def _looked_at(env: Environment, ref: ObjectRef, params: Params) -> dict[str, Any]:
-    """The pod, as a plan keeps it. Raises `RefusedError` when it must stay."""
+async def _looked_at(env: Environment, ref: ObjectRef, params: Params) -> tuple[dict[str, Any], Fleet]:
+    """The pod, as a plan keeps it, and those it is one of. Raises `RefusedError` when it must stay."""
     pod = await read(env, ref)
     controller, uid = controller_of(pod), pod["metadata"]["uid"]
     listed = await api_of(env).send(Request("list", PODS, ref.namespace))
     others = ready_siblings(listed["items"], controller["uid"], uid)
     if is_ready(pod) and others == 0 and not params.allow_outage:
         raise RefusedError("last_healthy_replica", f"{ref} is the only ready pod of {controller['name']}")
-    return {
+    found = {
         "pod": ref.name,
         "uid": uid,
         "controller": f"{controller['kind'].lower()} {controller['name']}",
         "controller_uid": controller["uid"],
         "ready": others + is_ready(pod),
     }
+    return found, pods_of(controller, ref.namespace, listed["items"])
 
 
 def _eviction(ref: ObjectRef, uid: str, params: Params, *, dry_run: bool) -> Request:
@@ -92,16 +94,17 @@ def _eviction(ref: ObjectRef, uid: str, params: Params, *, dry_run: bool) -> Req
 async def plan(env: Environment, target: Target, params: Params) -> Plan:
     """The pod that would be evicted, tried by the server in a dry run, disruption budgets included."""
     ref = ObjectRef.of_kind(target.name, "pod")
-    planned = await _looked_at(env, ref, params)
+    planned, fleet = await _looked_at(env, ref, params)
     await _evict(env, _eviction(ref, planned["uid"], params, dry_run=True))
-    return Plan(f"evict {ref}, of {planned['controller']}", [planned])
+    return Plan(f"evict {ref}, of {planned['controller']}", [planned], fleet)
 
 
 async def run(env: Environment, target: Target, params: Params, plan: Plan) -> Result:
     """Evict the planned pod, if it is still that one and may still go."""
     ref = ObjectRef.of_kind(target.name, "pod")
     planned = plan.changes[0]
-    if (await _looked_at(env, ref, params))["uid"] != planned["uid"]:
+    found, _ = await _looked_at(env, ref, params)
+    if found["uid"] != planned["uid"]:
         raise RefusedError("replaced", f"{ref} was replaced since it was planned")
     try:
         await _evict(env, _eviction(ref, planned["uid"], params, dry_run=False))

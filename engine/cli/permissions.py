@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +51,11 @@ Account = Annotated[
     ),
 ]
 Role = Annotated[
-    str, typer.Option(metavar="NAME", help="The executor's PostgreSQL role where executor.databases names none.")
+    str,
+    typer.Option(
+        metavar="NAME[,NAME]",
+        help="The executor's PostgreSQL role, and the responder's beside it, where their `databases` name none.",
+    ),
 ]
 
 
@@ -63,7 +67,7 @@ def permissions(
     ] = Format.text,
     namespace: Namespaces = None,
     account: Account = "aureus-sentinel/executor,responder",
-    role: Role = "sentinel",
+    role: Role = "sentinel,sentinel_reader",
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -77,7 +81,7 @@ def permissions(
         manifests += _rbac(reads, namespace or current.responder.namespaces, (place, responder), _READER_NAME)
         say(yaml.safe_dump_all(manifests, sort_keys=False).rstrip() if manifests else _NOTHING)
     elif format_ is Format.sql:
-        for line in _grants(needs, current, role):
+        for line in _grants((needs, reads), current, role):
             say(line)
     elif format_ is Format.aws:
         _say_policy(needs, current)
@@ -137,19 +141,35 @@ def _rbac(needs: list[Need], namespaces: list[str], account: tuple[str, str], ro
     ]
 
 
-def _grants(needs: list[Need], current: Settings, role: str) -> Iterator[str]:
-    """The statements, for each database that a runbook names; one that it names only at run time may be any of them."""
-    from engine.actions._needs import for_target
-    from engine.actions._sql import sql_grants
+def _grants(needs: tuple[list[Need], list[Need]], current: Settings, role: str) -> Iterator[str]:
+    """The statements for executor and responder, by the databases that runbooks name."""
+    executor, _, responder = role.partition(",")
+    found: dict[str, list[str]] = {}
+    for some, databases, who in (
+        (needs[0], current.executor.databases, executor),
+        (needs[1], current.responder.databases, responder or "sentinel_reader"),
+    ):
+        for name, statements in _statements(some, databases, who):
+            found.setdefault(name, []).extend(statements)
+    for name, statements in sorted(found.items()):
+        yield f"-- database {name}"
+        yield from statements
 
-    databases = current.executor.databases
+
+def _statements(needs: list[Need], databases: Mapping[str, str], role: str) -> Iterator[tuple[str, list[str]]]:
+    """What one user has to be granted in each database; one that is named only at run time may be any of them."""
+    from engine.actions._needs import for_target
+    from engine.actions._sql import SqlPrivilege, sql_grants
+
     named = {need.target for need in needs if sql_grants(need.permissions, role)}
-    for name in sorted({*databases, *(one for one in named if not databases or "{" not in one)}):
-        user = urlsplit(databases.get(name, "")).username
-        statements = sql_grants(for_target(needs, name), unquote(user) if user else role)
-        if statements:
-            yield f"-- database {name}"
-            yield from statements
+    for name in {*databases, *(one for one in named if not databases or "{" not in one)}:
+        url = urlsplit(databases.get(name, ""))
+        user = unquote(url.username) if url.username else role
+        statements = sql_grants(for_target(needs, name), user)
+        if database := unquote(url.path.strip("/")):
+            statements.insert(0, SqlPrivilege("CONNECT", "DATABASE", (database,)).statement(user))
+        if len(statements) > bool(database):
+            yield name, statements
 
 
 def _say_policy(needs: list[Need], current: Settings) -> None:

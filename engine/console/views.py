@@ -25,6 +25,7 @@ _DOING: dict[Waiting, str] = {
     "clear": "verifying",
     "people": "escalated",
     "muted": "muted",
+    "calm": "settling",
 }
 _CELL_MAX = 300
 _ROWS_MAX = 100

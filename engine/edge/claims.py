@@ -18,6 +18,7 @@ from msgspec import Struct
 from engine.core.messages import Command, Outcome
 
 _NOW = "floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
+_FLEETS = 0x5E47_F1EE  # any constant of ours: the commands on one fleet are begun one after the other
 _COLUMNS = f"command, body, incident, target, executor, token, claimed_ms, lease_ms <= {_NOW} as lapsed, plan, outcome"
 
 
@@ -101,6 +102,22 @@ async def begin(conn: asyncpg.Connection, command_id: str, token: int, plan: dic
         f"and lease_ms > {_NOW} returning token"
     )
     return await conn.fetchval(query, command_id, token, plan) is not None
+
+
+async def acted_on(conn: asyncpg.Connection, fleet: str, but: str, since_ms: int) -> set[str]:
+    """The targets of a fleet that commands were begun on since then, whatever came of them, one left out.
+
+    Until the caller's transaction ends nobody else is told of the same fleet.
+    """
+    await conn.execute("select pg_advisory_xact_lock($1, hashtext($2))", _FLEETS, fleet)
+    rows = await conn.fetch(
+        "select distinct target from claims where plan -> 'fleet' ->> 'name' = $1 and command <> $2 "
+        "and claimed_ms > $3 and coalesce(outcome ->> 'status', '') <> 'refused'",
+        fleet,
+        but,
+        since_ms,
+    )
+    return {row["target"] for row in rows}
 
 
 async def take_over(conn: asyncpg.Connection, claim: Claim, executor: str, lease_ms: int) -> int | None:

@@ -17,6 +17,9 @@ from engine.edge.kms import KmsClient
 from engine.edge.kubernetes import open_kubernetes
 from engine.edge.settings import ExecutorSettings, Host
 
+connect = partial(asyncpg.connect, timeout=10, command_timeout=30)
+"""A connection to a database that is watched or repaired; neither it nor a statement waits for ever."""
+
 
 async def open_environment(settings: ExecutorSettings, stack: AsyncExitStack, clock: Clock) -> Environment:
     """The environment of actions; its clients are closed with the stack.
@@ -29,7 +32,7 @@ async def open_environment(settings: ExecutorSettings, stack: AsyncExitStack, cl
         hosts=hosts_of(settings.hosts),
         databases=dict(settings.databases),
         http=await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False, trust_env=False)),
-        connect=partial(asyncpg.connect, timeout=10, command_timeout=30),
+        connect=connect,
         sleep=clock.sleep,
         kubernetes=await stack.enter_async_context(reach) if settings.namespaces else None,
         postgres_settings=frozenset(settings.postgres_settings),

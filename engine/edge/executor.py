@@ -37,11 +37,13 @@ from engine.core.messages import (
     decode_command,
     decode_signed_command,
 )
-from engine.edge import approvals, audit, claims, control
+from engine.edge import approvals, audit, beginning, claims, control
+from engine.edge.beginning import Forbidden
 from engine.edge.claims import Claim
 from engine.edge.clock import Clock
 from engine.edge.database import Database
 from engine.edge.lease import Lease, LeaseLostError
+from engine.response.blast_radius import BlastRadius
 from engine.response.guardrails import target_namespaces
 from engine.response.signing import PublicKeys, SignatureRefusedError, body_sha256, verify
 
@@ -66,6 +68,7 @@ class ExecutorSettings(Struct, frozen=True):
     mode: Callable[[Command, bool], Mode]
     namespaces: frozenset[str] = frozenset()
     lease_ms: int = 60_000
+    blast_radius: BlastRadius = BlastRadius()
     people: Callable[[Command], int] = _one
 
 
@@ -245,10 +248,11 @@ class Executor:
             return self._outcome(command, "refused", error.reason, self._refused(error), started_ms)
         except Exception as error:  # whatever an action meets, the command gets an outcome
             return self._outcome(command, "failed", "plan_failed", {"error": self._words(error)}, started_ms)
-        paused = await self._db.run(lambda conn: self._begin(conn, command, lease.token, plan))
+        forbidden = await self._db.run(lambda conn: self._begin(conn, command, lease.token, plan))
         planned: dict[str, Any] = {"plan": msgspec.to_builtins(plan)}
-        if paused:
-            return self._outcome(command, "refused", "paused", planned, started_ms)
+        if forbidden is not None:
+            said = planned | {"message": forbidden.message}
+            return self._outcome(command, "refused", forbidden.reason, said, started_ms)
         if not plan.changes:
             return self._outcome(command, "succeeded", "nothing_to_do", planned, started_ms)
         lease.check()
@@ -265,15 +269,11 @@ class Executor:
         status, reason = _judge(result, check)
         return self._outcome(command, status, reason, {**detail, "check": msgspec.to_builtins(check)}, started_ms)
 
-    async def _begin(self, conn: asyncpg.Connection, command: Command, token: int, plan: Plan) -> bool:
-        """Keep the plan right before acting; whether everything was paused meanwhile."""
-        data = msgspec.to_builtins(plan)
-        if not await claims.begin(conn, command.id, token, data):
-            raise LeaseLostError("taken over")
-        # Locked: a pause that is being set is waited for, and then obeyed.
-        paused = await control.is_paused(conn, lock=True)
-        await self._audit(conn, "command.planned", command, data)
-        return paused
+    async def _begin(self, conn: asyncpg.Connection, command: Command, token: int, plan: Plan) -> Forbidden | None:
+        """Keep the plan right before acting; what forbids to act on it now."""
+        forbidden = await beginning.begin(conn, command, token, plan, self._settings.blast_radius, self._clock.now_ms())
+        await self._audit(conn, "command.planned", command, msgspec.to_builtins(plan))
+        return forbidden
 
     async def _finish(self, conn: asyncpg.Connection, command: Command, token: int, outcome: Outcome) -> bool:
         held = await claims.finish(conn, token, outcome)

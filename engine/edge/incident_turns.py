@@ -264,6 +264,7 @@ class IncidentTurns:
             actions=self._config.actions,
             policy=self._config.policy,
             history=await incidents.history(conn, now_ms),
+            firings=await incidents.firings(conn, now_ms),
             paused=await control.is_paused(conn),
             mutes=Mutes(await silences.not_over(conn, now_ms), self._config.maintenance),
             hours=self._config.hours,

@@ -24,6 +24,7 @@ from engine.response.model import (
     WithdrawApproval,
 )
 from engine.response.record import CommandRow, EvidenceRow, IncidentRecord
+from engine.response.storm import Firing, subject_of
 from engine.response.words import cleaned
 
 _RESPONDERS = 0x5E47_1E57  # any constant of ours: turns of all responders happen one after the other
@@ -116,11 +117,12 @@ async def store(conn: asyncpg.Connection, group_key: str, decision: Decision, no
     titles = [e.text for e in decision.effects if isinstance(e, Note) and e.kind == "incident.opened"]
     await conn.execute(
         "insert into incidents (id, runbook, group_key, status, priority, severity, title, opened_ms, updated_ms, "
-        "resolved_ms, waits, asked, wake_ms, joined, state) "
-        "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::json) "
+        "resolved_ms, waits, asked, wake_ms, joined, subject, fired_ms, storm, acknowledged, state) "
+        "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19::text::json) "
         "on conflict (id) do update set status = excluded.status, priority = excluded.priority, "
         "severity = excluded.severity, updated_ms = excluded.updated_ms, resolved_ms = excluded.resolved_ms, "
         "waits = excluded.waits, asked = excluded.asked, wake_ms = excluded.wake_ms, joined = excluded.joined, "
+        "fired_ms = excluded.fired_ms, storm = excluded.storm, acknowledged = excluded.acknowledged, "
         "state = excluded.state",
         state.id,
         state.runbook,
@@ -136,6 +138,10 @@ async def store(conn: asyncpg.Connection, group_key: str, decision: Decision, no
         asked.command.id if isinstance(asked, Send | RequestApproval) else None,
         state.wake_ms,
         [mark for mark, alert in state.joined.items() if alert.standing != "handed_over"],
+        subject_of(state.runbook, state.group),
+        state.fired_ms,
+        state.storm,
+        bool(state.acknowledged_by),
         msgspec.json.encode(state).decode(),
     )
 
@@ -285,6 +291,16 @@ async def history(conn: asyncpg.Connection, now_ms: int) -> tuple[Past, ...]:
         now_ms - DAY_MS,
     )
     return tuple(Past(**dict(row)) for row in rows)
+
+
+async def firings(conn: asyncpg.Connection, now_ms: int) -> tuple[Firing, ...]:
+    """The incidents whose alerts began to fire within the last day, but for those that were closed or merged."""
+    rows = await conn.fetch(
+        "select id as incident, subject, fired_ms, storm, acknowledged from incidents "
+        "where fired_ms > $1 and status <> 'closed' order by fired_ms desc limit 5000",
+        now_ms - DAY_MS,
+    )
+    return tuple(Firing(**dict(row)) for row in rows)
 
 
 async def record(conn: asyncpg.Connection, incident: int) -> IncidentRecord | None:

@@ -1,4 +1,4 @@
-"""What the executor's accounts lack for the runbooks it may carry out, asked of each system before there is an alert.
+"""What executor and responder lack for the loaded runbooks, asked of each system before there is an alert.
 
 Only questions are put: SelfSubjectAccessReview to Kubernetes, `has_..._privilege` to PostgreSQL, and to AWS KMS the
 operations that only read. A KMS operation that changes something cannot be tried, nor can a Docker socket be asked.
@@ -18,7 +18,9 @@ from engine.actions._kubernetes import KubernetesApi, NoAnswerError
 from engine.actions._needs import Need, for_target, in_namespace
 from engine.actions._sql import SqlGrant, SqlOwner, SqlPermission, SqlPrivilege, quoted
 from engine.edge import kubernetes
+from engine.edge.database import masked
 
+Connect = Callable[[str], Awaitable[asyncpg.Connection]]
 log = structlog.get_logger(__name__)
 _UNREACHED = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, NoAnswerError, RefusedError)
 
@@ -26,6 +28,7 @@ _TABLE = "from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.
 _OWNED = f"select pg_has_role(c.relowner, 'usage') {_TABLE}"  # constants
 _MAINTAINED = f"select pg_has_role(c.relowner, 'usage') or has_table_privilege(c.oid, 'MAINTAIN') {_TABLE}"
 _ON_SCHEMA = "select has_schema_privilege(oid, $2) from pg_namespace where nspname = $1"
+_READABLE = f"select has_table_privilege(c.oid, 'SELECT') {_TABLE}"
 _MAINTAIN_SINCE = 170000
 _EVENTS = {
     "executor": ("executor.permission_missing", "executor.permissions_unknown"),
@@ -44,9 +47,9 @@ async def say_what_is_lacking(env: Environment, needs: Sequence[Need], namespace
     """Warn of each permission that the steps need and the executor's accounts lack."""
     if env.kubernetes is not None:
         await say_lacking_on_cluster("executor", env.kubernetes, needs, namespaces)
-    in_databases = {f"database {one}": _in_database(env, one, for_target(needs, one)) for one in env.databases}
+    await say_lacking_in_databases("executor", env.databases, needs, env.connect)
     in_kms = {f"kms {one}": lacking_in_kms(kms, for_target(needs, one)) for one, kms in env.kms.items()}
-    for where, answer in {**in_databases, **in_kms}.items():
+    for where, answer in in_kms.items():
         await _say("executor", where, answer, env.redact)
 
 
@@ -56,6 +59,12 @@ async def say_lacking_on_cluster(
     """The same for the account that a role of Sentinel has on a cluster."""
     for one in namespaces:
         await _say(role, f"namespace {one}", kubernetes.lacking(api, in_namespace(needs, one), one), str)
+
+
+async def say_lacking_in_databases(role: str, urls: Mapping[str, str], needs: Sequence[Need], connect: Connect) -> None:
+    """The same for the users that a role of Sentinel has in its databases."""
+    for name, url in urls.items():
+        await _say(role, f"database {name}", _in_database(connect, url, for_target(needs, name)), masked)
 
 
 async def _say(role: str, where: str, answer: Awaitable[list[str]], redact: Callable[[str], str]) -> None:
@@ -68,11 +77,11 @@ async def _say(role: str, where: str, answer: Awaitable[list[str]], redact: Call
         log.warning(unknown, where=where, reason=redact(str(error)))
 
 
-async def _in_database(env: Environment, name: str, permissions: list[Permission]) -> list[str]:
+async def _in_database(connect: Connect, url: str, permissions: list[Permission]) -> list[str]:
     wanted = [one for one in permissions if isinstance(one, SqlPermission)]
     if not wanted:
         return []
-    conn = await env.connect(env.databases[name])
+    conn = await connect(url)
     try:
         return await lacking_in_database(conn, wanted)
     finally:
@@ -113,7 +122,7 @@ def _question(one: SqlPermission) -> tuple[Any, ...]:
     if isinstance(one, SqlOwner):
         return _OWNED, *one.path
     if one.kind == "TABLE":
-        return _MAINTAINED, *one.path
+        return (_READABLE if one.privilege == "SELECT" else _MAINTAINED), *one.path
     if one.kind == "SCHEMA":
         return _ON_SCHEMA, *one.path, one.privilege
     if one.kind == "PARAMETER":

@@ -25,7 +25,7 @@ from engine.edge.alerts_now import AlertsNow
 from engine.edge.clock import DatabaseClock
 from engine.edge.console_store import PostgresStore
 from engine.edge.database import DATABASE_LOST
-from engine.edge.environment import hosts_of, open_environment
+from engine.edge.environment import connect, hosts_of, open_environment
 from engine.edge.evaluating import Evaluator
 from engine.edge.executor import Executor, ExecutorSettings, MalformedCommandError
 from engine.edge.faust_app import PoisonError, RoleApp, consume, decoded, open_app
@@ -37,7 +37,7 @@ from engine.edge.incident_turns import ResponderConfig
 from engine.edge.investigate import Cluster, Investigator, Loki
 from engine.edge.keys import signing_key, trusted_keys
 from engine.edge.kubernetes import open_kubernetes
-from engine.edge.lacking import say_lacking_on_cluster, say_what_is_lacking
+from engine.edge.lacking import say_lacking_in_databases, say_lacking_on_cluster, say_what_is_lacking
 from engine.edge.loki_client import LokiClient
 from engine.edge.loki_reader import LokiReader
 from engine.edge.node import Node
@@ -60,6 +60,7 @@ from engine.edge.topic_reader import open_topic_reader
 from engine.edge.watchdog import watch
 from engine.flow import ALERTS, COMMANDS, OUTCOMES, RoleName
 from engine.loading import Loaded
+from engine.response.blast_radius import BlastRadius
 from engine.response.guardrails import ModeRule, Policy, Request, mode_of
 
 log = structlog.get_logger(__name__)
@@ -151,9 +152,11 @@ async def start_responder(node: Node) -> None:
     settings = node.settings
     role = _open(node, "responder")
     client = await node.stack.enter_async_context(httpx.AsyncClient())
+    databases = dict(settings.responder.databases)
+    await say_lacking_in_databases("responder", databases, list(reads_of(node.loaded.runbooks)), connect)
     investigator = Investigator(
         client,
-        databases=dict(settings.responder.databases),
+        databases=databases,
         hosts=hosts_of(settings.responder.hosts),
         query_url=settings.responder.query_url or node.http_url,
         loki=await _loki(node),
@@ -276,6 +279,7 @@ def policy(settings: Any) -> Policy:
         default_mode=settings.mode,
         storm_targets=settings.storm_targets,
         storm_window_ms=int(settings.storm_window_s * 1000),
+        storm_settle_ms=int(settings.storm_settle_s * 1000),
         approval_expiry_ms=int(settings.approval_expiry_s * 1000),
         production=tuple(settings.production),
         four_eyes=tuple(settings.four_eyes),
@@ -285,7 +289,7 @@ def policy(settings: Any) -> Policy:
 
 def executor_settings(settings: Settings) -> ExecutorSettings:
     """What an executor may do; the modes are the responder's, which it decides again."""
-    rules = policy(settings.responder)
+    rules, radius = policy(settings.responder), settings.executor.blast_radius
 
     def mode(command: Command, destructive: bool) -> Mode:
         return mode_of(Request(command, 1, destructive), rules).mode
@@ -297,6 +301,7 @@ def executor_settings(settings: Settings) -> ExecutorSettings:
         people=lambda command: rules.people(command.priority),
         namespaces=frozenset(settings.executor.namespaces),
         lease_ms=int(settings.executor.lease_s * 1000),
+        blast_radius=BlastRadius(radius.share, radius.at_least, int(radius.window_s * 1000)),
     )
 
 

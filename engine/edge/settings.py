@@ -242,9 +242,15 @@ class ResponderSettings(Section):
     )
     kubernetes: Kubernetes = Field(default=Kubernetes(), description="The cluster of these namespaces.")
     storm_targets: Positive = Field(
-        default=5, description="So many targets failing within storm_window_s stop automatic commands."
+        default=5,
+        description="When more targets than this fail within storm_window_s, every command waits for a person.",
     )
     storm_window_s: PositiveSeconds = Field(default=60, description="Window of the storm brake.")
+    storm_settle_s: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=0,
+        description="Nothing is done or asked for before an alert has fired this long, so that in a storm the first "
+        "few wait too.",
+    )
     account_to: str = Field(default="", description="Whom to tell what each day came to; empty: it is only kept.")
     maintenance: list[MaintenanceWindow] = Field(
         default=[], description="Windows of planned work; further ones with `sentinel silence add --maintenance`."
@@ -276,6 +282,16 @@ class Kms(Section):
     endpoint_url: HttpUrl = Field(default="", description="Address of KMS; empty: the public one of the region.")
 
 
+class BlastRadiusSettings(Section):
+    """How much of a fleet is acted on without a person: of the workloads of a namespace, the pods of a workload, the
+    services of a Compose project.
+    """
+
+    share: Annotated[float, Field(ge=0, le=1)] = Field(default=0.3, description="Share of a fleet, rounded down.")
+    at_least: Positive = Field(default=1, description="So many may be acted on however small the fleet is.")
+    window_s: PositiveSeconds = Field(default=3600, description="Window in which targets are counted.")
+
+
 class ExecutorSettings(Section):
     """What may be done, to what, with which credentials. Only this role needs them."""
 
@@ -291,6 +307,9 @@ class ExecutorSettings(Section):
         default={}, description="Docker Compose projects that may be changed, by the name they are up under."
     )
     kms: dict[str, Kms] = Field(default={}, description="Aliases of AWS KMS whose keys may be changed, by name.")
+    blast_radius: BlastRadiusSettings = Field(
+        default=BlastRadiusSettings(), description="How much of a fleet is acted on without a person."
+    )
     lease_s: PositiveSeconds = Field(
         default=60, description="A claimed command without outcome by then is inconclusive."
     )

@@ -1,8 +1,8 @@
 """The account of a day: what was done, what would have been done, and what came of it, so that trust can grow.
 
-In observe mode nothing is sent, so cooldowns, budgets and the storm brake never see a command. The account asks the
-guardrails again about every observed command in its order, as if those before it had been sent: that is how often they
-would have refused. Everything comes from stored rows.
+In observe mode nothing is sent, so cooldowns and budgets never see a command, and nobody is asked in a storm. The
+account asks the guardrails again about every observed command in its order, as if those before it had been sent: that
+is how often they would have refused. Everything comes from stored rows.
 """
 
 from __future__ import annotations
@@ -124,9 +124,10 @@ def _would(rows: Sequence[AuditRow], policy: Policy) -> list[Would]:
         recent = [one for one in past if one.issued_ms > row.at_ms - 24 * HOUR_MS]
         said = check(request, policy, recent, False, command.issued_ms)
         refused = said.decision == "refuse"
-        told = (said.reason, said.detail) if refused else ("", "")
+        storm = ("storm", str(data["storm"])) if data.get("storm") else ("", "")
+        told = (said.reason, said.detail) if refused else storm
         out.append(Would(row.at_ms, command.incident, describe(command), *told))
-        if not refused:
+        if not any(told):
             past.append(_as_sent(command, attempt))
     return out
 

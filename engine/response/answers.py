@@ -77,6 +77,7 @@ def on_decided(turn: Turn, event: Decided) -> None:
         turn.report("decided", f"{what}: denied by {event.by}", command.id)
         turn.escalate("approval_denied", f"{what} was denied by {event.by}")
         return
+    turn.set(storm=0)  # from here on it is an incident like any other
     turn.note("command.approved", f"{what}: approved by {event.by}", command=command.id, by=event.by)
     turn.report("decided", f"{what}: approved by {event.by}", command.id)
     if turn.now_ms >= command.expires_ms:

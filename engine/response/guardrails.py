@@ -30,7 +30,6 @@ Reason = Literal[
     "maintenance",
     "cooldown",
     "budget_spent",
-    "storm",
     "circuit_open",
 ]
 # Why a command is sent, waits for a person or is only observed.
@@ -43,6 +42,7 @@ ModeReason = Literal[
     "runbook_mode",
     "ineffective",
     "flapping",
+    "storm",
     "approved",
 ]
 PastStatus = Literal["sent", "succeeded", "failed", "refused", "expired", "inconclusive"]
@@ -88,7 +88,9 @@ class Policy(Struct, frozen=True):
 
     `default_mode` is for what no rule names; something destructive needs a rule that names it to be automatic, and
     something with a label of `production` (one matcher is enough) one that matches labels. `four_eyes`: at these
-    priorities two people must agree. `flap_repairs`: so often in a day the same repair is made alone.
+    priorities two people must agree. `flap_repairs`: so often in a day the same repair is made alone. While more
+    than `storm_targets` fail within `storm_window_ms` nothing is done alone; nothing is done or asked for before an
+    alert has fired for `storm_settle_ms`, so that the first of many wait as well.
     """
 
     modes: tuple[ModeRule, ...] = ()
@@ -96,6 +98,7 @@ class Policy(Struct, frozen=True):
     cooldown_ms: int = 0
     storm_targets: int = 5
     storm_window_ms: int = 60_000
+    storm_settle_ms: int = 0
     breaker_failures: int = 3
     breaker_open_ms: int = 1_800_000
     approval_expiry_ms: int = 900_000
@@ -132,7 +135,7 @@ class Past(Struct, frozen=True):
 class Request(Struct, frozen=True):
     """A command with what is known about its making. `mode` is what its runbook asks for, and `why`.
 
-    `mute` is what mutes the alert it is about.
+    `mute` is what mutes the alert it is about, `storm` says in words what fails at the same time.
     """
 
     command: Command
@@ -144,6 +147,7 @@ class Request(Struct, frozen=True):
     why: ModeReason = "runbook_mode"
     approved: bool = False
     mute: Mute | None = None
+    storm: str = ""
 
 
 class Verdict(Struct, frozen=True):
@@ -160,16 +164,20 @@ class Verdict(Struct, frozen=True):
 def check(request: Request, policy: Policy, history: Iterable[Past], paused: bool, now_ms: int) -> Verdict:
     """What the guardrails say about a command. The order of `history` does not matter; the command itself is not in it.
 
-    An approval answers for the mode (a person has looked), never for anything else.
+    An approval answers for the mode (a person has looked), never for anything else. In a storm a person is asked also
+    where a cooldown or a budget would refuse: what they have to hear of is the storm.
     """
     own = request.command.id
     past = sorted((p for p in history if p.command != own), key=lambda p: (p.issued_ms, p.command))
     facts = _Facts(request, policy, past, paused, now_ms)
+    mode = mode_of(request, policy)
+    storm = request.storm if mode.mode != "observe" and not request.approved else ""
     for reason, look in CHECKS:
         detail = look(facts)
-        if detail is not None:
+        if detail is not None and not (storm and reason in _LESS_THAN_A_STORM):
             return Verdict("refuse", reason, detail)
-    mode = mode_of(request, policy)
+    if storm:
+        return Verdict("approve", "storm", storm)
     if request.approved and mode.mode != "observe":
         return Verdict("send", "approved", "approved")
     flapping = _flapping(facts)
@@ -296,13 +304,6 @@ def _budget(facts: _Facts) -> str | None:
     return f"{count(spent, 'command')} within the last hour; the budget is {most}" if spent >= most else None
 
 
-def _storm(facts: _Facts) -> str | None:
-    targets = {p.target for p in facts.since(facts.policy.storm_window_ms)} | {facts.request.command.target.key()}
-    if len(targets) <= facts.policy.storm_targets:
-        return None
-    return f"{len(targets)} targets within {span(facts.policy.storm_window_ms)}: suspect the monitoring"
-
-
 def _circuit(facts: _Facts) -> str | None:
     done = [p for p in facts.past if p.action == facts.request.command.action and p.finished_ms]
     last = sorted(done, key=lambda p: (p.finished_ms, p.command))[-facts.policy.breaker_failures :]
@@ -328,13 +329,13 @@ def _flapping(facts: _Facts) -> str | None:
     return f"{command.target.key()} was repaired {count(len(runs), 'time')} within a day, and needs it again"
 
 
+_LESS_THAN_A_STORM = ("circuit_open", "cooldown", "budget_spent")
 CHECKS: tuple[tuple[Reason, Callable[[_Facts], str | None]], ...] = (
     ("replay", _replay),
     ("expired", _expired),
     ("paused", _paused),
     ("maintenance", _maintenance),
     ("silenced", _silenced),
-    ("storm", _storm),
     ("circuit_open", _circuit),
     ("cooldown", _cooldown),
     ("budget_spent", _budget),

@@ -37,7 +37,7 @@ from engine.response.model import (
 from engine.response.steps import Act, Runbook, Verify, group_key
 from engine.response.turn import Turn, priority_of, seen_of
 
-_BEFORE_ACTING = ("evidence", "wait", "clear")
+_BEFORE_ACTING = ("evidence", "wait", "clear", "calm")
 
 
 def open_incident(incident: int, transition: Transition, context: Context) -> Decision:
@@ -56,6 +56,7 @@ def open_incident(incident: int, transition: Transition, context: Context) -> De
         opened_ms=context.now_ms,
         trigger=alert.fingerprint,
         alerts={alert.fingerprint: alert},
+        fired_ms=context.now_ms,
     )
     turn = Turn(replace(state, priority=priority_of(runbook, alert.severity, scope_of(state))), context)
     _note_alert(turn, transition, "alert.firing", f"{transition.alertname} fires, value {transition.value}")
@@ -117,6 +118,7 @@ def _on_firing(turn: Turn, transition: Transition, known: AlertSeen | None) -> N
     turn.set(alerts={**turn.state.alerts, seen.fingerprint: seen})
     if turn.state.status == "closed" or again:
         return
+    turn.set(fired_ms=turn.now_ms)
     name = turn.name_of(seen.fingerprint)
     _note_alert(turn, transition, "alert.firing", f"{name} fires, value {transition.value}")
     if turn.state.status == "resolved":
@@ -187,8 +189,8 @@ def _on_timer(turn: Turn) -> None:
         _on_settled(turn)
     elif step is None:
         turn.escalate("runbook_changed", f"the runbook has no step {state.step!r} any more")
-    elif kind == "wait":
-        run.go(turn, step.following)
+    elif kind in ("wait", "calm"):
+        run.go(turn, step.following if kind == "wait" else step.name)
     elif kind == "verify" and isinstance(step.body, Verify):
         run.judge(turn, step, step.body)
     elif isinstance(asked, RequestApproval):

@@ -19,12 +19,15 @@ from engine.response.guardrails import Past, Policy
 from engine.response.hours import Hours
 from engine.response.silences import Mutes
 from engine.response.steps import Actions, Priority, Read, Runbook
+from engine.response.storm import Firing
 
 NO_OUTCOME = "no outcome came"
 
 AlertStanding = Literal["firing", "cleared", "no_data", "rule_removed", "handed_over"]
 NoticeKind = Literal["opened", "notify", "escalate", "held", "decided", "acknowledged", "resolved"]
-Waiting = Literal["nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people", "muted"]
+Waiting = Literal[
+    "nothing", "evidence", "approval", "outcome", "wait", "verify", "settle", "clear", "people", "muted", "calm"
+]
 
 
 class AlertSeen(Struct, frozen=True):
@@ -274,6 +277,7 @@ class IncidentState(Struct, frozen=True):
     `told`: somebody has heard of it. `held`: in this run something was not done or not told because of a silence or
     maintenance, so the runbook runs again when that is over.
     `joined` are alerts that this incident explains or that were merged into it; they do not decide how it goes on.
+    `fired_ms` is when its newest alert began to fire, by the wall clock; `storm` the number of that it waits in, or 0.
     """
 
     id: int
@@ -306,6 +310,8 @@ class IncidentState(Struct, frozen=True):
     told: bool = False
     joined: dict[str, AlertSeen] = {}
     merged_into: int | None = None
+    fired_ms: int = 0
+    storm: int = 0
 
     @property
     def wake_ms(self) -> int | None:
@@ -330,7 +336,8 @@ class Decision(Struct, frozen=True):
 class Context:
     """What the state machine may know beside its state. `runbook` None: the incident's runbook is no longer loaded.
 
-    `hours` are those of the receivers that cannot be told at any time.
+    `hours` are those of the receivers that cannot be told at any time. `firings` are the incidents whose alerts began
+    to fire within the last day, whether this one is among them or not.
     """
 
     now_ms: int
@@ -342,6 +349,7 @@ class Context:
     mutes: Mutes = field(default_factory=Mutes)
     hours: Mapping[str, Hours] = field(default_factory=dict)
     mark: Literal["live", "replay"] = "live"
+    firings: tuple[Firing, ...] = ()
 
 
 def alert_names(alerts: Mapping[str, AlertSeen]) -> dict[str, str]:

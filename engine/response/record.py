@@ -26,6 +26,7 @@ WAITS_FOR: dict[Waiting, str] = {
     "clear": "the alert to clear",
     "people": "people: nothing more is done by itself",
     "muted": "a silence or maintenance to end",
+    "calm": "the time in which a storm would show",
 }
 """What an open incident waits for, as people are told it."""
 

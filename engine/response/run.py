@@ -90,6 +90,7 @@ def start_again(turn: Turn, trigger: str, kind: str, text: str) -> None:
         escalation_level=0,
         escalation_due_ms=None,
         held=False,
+        storm=0,
         acknowledged_by="",
         acknowledged_ms=None,
         resolved_ms=None,

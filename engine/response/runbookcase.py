@@ -93,7 +93,7 @@ class Expected(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Case(Struct, frozen=True, forbid_unknown_fields=True):
-    """One case, as the file has it."""
+    """One case, as the file has it. `also_firing`: so many other things begin to fail at the same time."""
 
     name: str
     alert: GivenAlert
@@ -102,6 +102,7 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
     modes: list[ModeRule] = []
     paused: bool = False
     history: list[GivenPast] = []
+    also_firing: int = 0
     silences: list[GivenSilence] = []
     evidence: dict[str, list[dict[str, Any]] | GivenEvidence] = {}
     unanswered: str = ""

@@ -8,6 +8,7 @@ runbook_tests:
     modes: [{action: http.request, mode: auto}]      # the installation's policy; nothing: approve
     paused: false
     history: [{action: http.request, target: http:openclaw, ago: 10s, status: succeeded}]
+    also_firing: 5                                   # other targets that begin to fail with it: more are a storm
     silences: [{match: ['service="aureus-os"'], ends: 1h, kind: maintenance}]  # without `ends`: for the whole case
     evidence: {suspects: [{source_user: mallory}], rates: {error: timeout}}    # by step
     approvals: {restart: denied}                     # approved, denied or none (nobody answers), by step
@@ -64,6 +65,7 @@ from engine.response.model import (
 from engine.response.runbookcase import NEVER_MS, Case, ExpectedCommand, GivenOutcome, GivenPast
 from engine.response.silences import Mutes
 from engine.response.steps import Actions, Runbook, route
+from engine.response.storm import Firing
 
 _START_MS = 1_800_000_000_000
 _TURNS_MAX = 200
@@ -146,7 +148,8 @@ def play(case: Case, runbooks: Sequence[Runbook], actions: Actions) -> Course:
     policy = Policy(modes=tuple(case.modes))
     past = tuple(_past(given, i, runbook) for i, given in enumerate(case.history))
     mutes = Mutes(tuple(given.silence(i, _START_MS) for i, given in enumerate(case.silences, 1)))
-    context = Context(_START_MS, runbook, actions, policy, past, case.paused, mutes=mutes)
+    firings = tuple(Firing(i, f"another {i}", _START_MS) for i in range(2, 2 + case.also_firing))
+    context = Context(_START_MS, runbook, actions, policy, past, case.paused, mutes=mutes, firings=firings)
     firing = _transition(case, "firing", _START_MS)
     decision = open_incident(1, firing, context)
     course = Course(decision.state, [], [], [], [], "")

@@ -136,14 +136,14 @@ class Turn:
             self.hold(self.muted)
 
     def tell(self, reason: str, text: str, to: tuple[str, ...]) -> None:
-        """Escalate to people without stopping the runbook."""
+        """Escalate to people without stopping the runbook. The incidents of a storm are told of together, once."""
         if self.kept_quiet(reason, text, to):
             return
         state = self.state
         said = f"{text}; {to_be_told(to)}"
         self.note("incident.escalated", said, reason=reason, to=list(to), priority=state.priority)
-        mark = f"{state.id}-{state.attempt}-{state.step}-{reason}"
-        self.send_notice(Notice(mark, state.id, "escalate", to, state.priority, text))
+        mark = self._mark(to) or f"{state.id}-{state.attempt}-{state.step}"
+        self.send_notice(Notice(f"{mark}-{reason}", state.id, "escalate", to, state.priority, text))
         escalated_ms = self.now_ms if state.escalated_ms is None else state.escalated_ms
         self.set(escalated_reason=reason, escalated_ms=escalated_ms, escalation_level=max(1, state.escalation_level))
         self._next_level(to)
@@ -189,6 +189,8 @@ class Turn:
         state = self.state
         if (kind == "opened" and self.kept_quiet(kind, text)) or (kind != "opened" and not state.told):
             return
+        if command and state.storm:
+            return  # nobody was told of this question by itself
         mark = f"{state.id}-{state.attempt}-{kind}{'-' if command else ''}{command}"
         self.send_notice(Notice(mark, state.id, kind, (), state.priority, text, command))
 
@@ -203,14 +205,22 @@ class Turn:
         if mute is not None:
             self.set(escalation_due_ms=mute.until_ms)
             return
-        to = self._named(state.escalation_level)
+        if state.storm and any(one.acknowledged for one in self.context.firings if one.storm == state.storm):
+            self.set(escalation_due_ms=None)  # whoever took one incident of a storm has heard of all
+            return
+        number, to = state.escalation_level + 1, self._named(state.escalation_level)
         text = f"{why}; {to_be_told(to)}"
-        data: dict[str, object] = {"level": state.escalation_level + 1, "to": list(to)}
+        data: dict[str, object] = {"level": number, "to": list(to)}
         self.effects.append(Note("incident.escalated", text, self.now_ms, data | {"reason": reason}))
-        mark = f"{state.id}-{state.attempt}-level-{state.escalation_level + 1}"
-        self.send_notice(Notice(mark, state.id, "escalate", to, state.priority, text))
+        mark = self._mark(to) or f"{state.id}-{state.attempt}"
+        self.send_notice(Notice(f"{mark}-level-{number}", state.id, "escalate", to, state.priority, text))
         self.set(escalation_level=state.escalation_level + 1)
         self._next_level(to)
+
+    def _mark(self, to: tuple[str, ...]) -> str:
+        """What the notices of a storm have in common, for the same people at the same priority; "" outside of one."""
+        storm = self.state.storm
+        return f"storm-{storm}-{self.state.priority}-{','.join(to)}" if storm else ""
 
     def has_next_level(self) -> bool:
         """Whether the chain has a level that was not told yet."""

@@ -423,14 +423,17 @@ def test_rules_are_merged_by_resource() -> None:
 @pytest.mark.parametrize(
     ("target", "resources"),
     [
-        ("aureus/deployment/{{ labels.service }}", ["deployments", "horizontalpodautoscalers"]),
-        ("aureus/statefulset/db", ["horizontalpodautoscalers", "statefulsets"]),
-        ("{{ labels.target }}", ["deployments", "horizontalpodautoscalers", "statefulsets"]),
+        ("aureus/deployment/{{ labels.service }}", ["deployments"]),
+        ("aureus/statefulset/db", ["statefulsets"]),
+        ("{{ labels.target }}", ["deployments", "statefulsets"]),
     ],
 )
 def test_a_target_that_shows_its_kind_needs_only_that_kind(target: str, resources: list[str]) -> None:
     needed = needed_for(load_actions()["kubernetes.scale"].permissions, target)
-    assert sorted(one.resource for one in needed if isinstance(one, KubernetesRule)) == resources
+    rules = [one for one in needed if isinstance(one, KubernetesRule)]
+    assert sorted(one.resource for one in rules if "update" in one.verbs) == resources
+    listed = {one.resource for one in rules if "list" in one.verbs}
+    assert listed == {"horizontalpodautoscalers", "deployments", "statefulsets", "daemonsets"}, "the fleet"
 
 
 def test_a_role_name_cannot_leave_its_quotes() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from engine.cli.permissions import Format, permissions
 from engine.core.messages import Target
 from engine.edge.database import url_of
 from engine.edge.lacking import lacking_in_database
+from tests.postgresql import oldest_postgresql, running_postgresql
 
 ACTIONS = load_actions()
 TARGET = Target("postgres", "main")
@@ -129,8 +131,27 @@ class Scene:
             await conn.close()
 
 
+@pytest.fixture(scope="module")
+def oldest_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL 15, as superuser."""
+    with running_postgresql(tmp_path_factory.mktemp("oldest"), {}, oldest_postgresql()) as url:
+        yield url
+
+
 @pytest_asyncio.fixture
 async def scene(postgres_url: str) -> AsyncIterator[Scene]:
+    async with _built(postgres_url) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def oldest_scene(oldest_url: str) -> AsyncIterator[Scene]:
+    async with _built(oldest_url) as made:
+        yield made
+
+
+@asynccontextmanager
+async def _built(postgres_url: str) -> AsyncIterator[Scene]:
     name = f"least_{next(_numbers)}"
     server = await asyncpg.connect(postgres_url)
     await server.execute(f"create database {name}")
@@ -173,6 +194,36 @@ async def test_with_what_is_printed_the_action_works_and_with_one_less_it_names_
         await _take_all(scene.admin, "less")
     await scene.admin.execute(printed(action, params))
     assert await scene.lacking("exec", action, params) == []
+    env, given_params = scene.env("exec"), ACTIONS[action].decode_params(params)
+    plan = await plan_of(env, action, params)
+    assert plan.changes
+    assert (await ACTIONS[action].run(env, TARGET, given_params, plan)).status == "done"
+    assert (await ACTIONS[action].verify(env, TARGET, given_params, plan)).state == "yes"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("action", "params", "named"), CASES, ids=lambda value: str(value)[:30])
+async def test_on_the_oldest_postgresql_what_the_executor_says_it_lacks_is_enough_and_no_part_can_be_left_out(
+    oldest_scene: Scene, action: str, params: dict[str, Any], named: list[str]
+) -> None:
+    scene = oldest_scene
+    if action == "postgres.cancel_long_queries":
+        scene.begin_query()
+    lacking = await scene.lacking("less", action, params)
+    assert len(lacking) == len(named)
+    assert not any("MAINTAIN" in statement for statement in lacking), "the owner's role instead: there is no MAINTAIN"
+    assert [name.startswith(("MAINTAIN", "member of the owner")) for name in named].count(True) == sum(
+        statement.startswith("DO") for statement in lacking
+    )
+    for one in lacking:
+        await scene.admin.execute("\n".join(other for other in lacking if other != one))
+        with pytest.raises(RefusedError) as caught:
+            await plan_of(scene.env("less"), action, params)
+        assert caught.value.reason == "forbidden"
+        assert await scene.lacking("less", action, params) == [one]
+        await _take_all(scene.admin, "less")
+    for one in await scene.lacking("exec", action, params):
+        await scene.admin.execute(one)
     env, given_params = scene.env("exec"), ACTIONS[action].decode_params(params)
     plan = await plan_of(env, action, params)
     assert plan.changes

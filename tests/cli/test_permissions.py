@@ -46,8 +46,11 @@ runbooks:
       - name: freed
         verify: {}
 """
+FLEET = ["deployments.apps", "statefulsets.apps", "daemonsets.apps"]
 RULES = [
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "update"]},
+    {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": ["list"]},
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "update"]},
+    {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["list"]},
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list"]},
 ]
 
@@ -65,7 +68,9 @@ def test_each_step_is_listed_with_what_it_needs(sentinel):
         ["RUNBOOK", "STEP", "ACTION", "NEEDS"],
         ["HighCPUUsage", "scale", "kubernetes.scale", *["get,", "update", "on", "deployments.apps"]],
         ["HighCPUUsage", "scale", "kubernetes.scale", *["list", "on", "horizontalpodautoscalers.autoscaling"]],
+        *(["HighCPUUsage", "scale", "kubernetes.scale", *["list", "on", one]] for one in FLEET),
         ["HighCPUUsage", "restart", "kubernetes.rollout_restart", *["get,", "update", "on", "deployments.apps"]],
+        *(["HighCPUUsage", "restart", "kubernetes.rollout_restart", *["list", "on", one]] for one in FLEET),
         ["DatabaseFailure", "idle", "postgres.terminate_idle", *["member", "of", "pg_signal_backend"]],
         ["DatabaseFailure", "idle", "postgres.terminate_idle", *["member", "of", "pg_read_all_stats"]],
     ]
@@ -108,6 +113,7 @@ def test_grants_go_to_the_role_that_connects(sentinel):
     ran = sentinel("permissions", "--format", "sql", "--set", url)
     assert ran.out.splitlines() == [
         "-- database main",
+        'GRANT CONNECT ON DATABASE "app" TO "exec-utor";',
         'GRANT pg_read_all_stats TO "exec-utor";',
         'GRANT pg_signal_backend TO "exec-utor";',
     ]
@@ -162,6 +168,57 @@ def test_what_the_responder_reads_is_a_role_of_its_own(sentinel, tmp_path):
     assert {verb for one in roles[1:] for rule in one["rules"] for verb in rule["verbs"]} <= {"get", "list"}
     shown = sentinel("permissions").out.splitlines()
     assert ["HighCPUUsage", "pods", "read", "pods", "list", "on", "pods"] in [line.split() for line in shown]
+
+
+QUERIES = """\
+      - name: orders
+        investigate:
+          postgres: {database: main, query: select count(*) from Orders o join shop."Order Items" i on i.id = o.id}
+      - name: sessions
+        investigate:
+          postgres: {database: main, query: select pid from pg_stat_activity}
+      - name: elsewhere
+        investigate:
+          postgres: {database: audit, query: select 1 from log}
+"""
+
+
+def test_what_the_responder_queries_is_granted_to_its_user_table_by_table(sentinel, tmp_path):
+    text = RUNBOOKS.replace("      - name: idle\n", QUERIES + "      - name: idle\n", 1)
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(text)
+    url = 'responder.databases={"main": "postgresql://eyes:secret@db/app"}'
+    ran = sentinel("permissions", "--format", "sql", "--role", "hands,reader", "--set", url)
+    assert ran.out.splitlines() == [
+        "-- database audit",
+        'GRANT SELECT ON TABLE "public"."log" TO "reader";',
+        'GRANT USAGE ON SCHEMA "public" TO "reader";',
+        "-- database main",
+        'GRANT pg_read_all_stats TO "hands";',
+        'GRANT pg_signal_backend TO "hands";',
+        'GRANT CONNECT ON DATABASE "app" TO "eyes";',
+        'GRANT SELECT ON TABLE "public"."orders" TO "eyes";',
+        'GRANT SELECT ON TABLE "shop"."Order Items" TO "eyes";',
+        'GRANT USAGE ON SCHEMA "public" TO "eyes";',
+        'GRANT USAGE ON SCHEMA "shop" TO "eyes";',
+        'GRANT pg_read_all_stats TO "eyes";',
+    ]
+
+
+def test_a_database_that_is_chosen_when_an_alert_comes_may_be_any_of_them(sentinel, tmp_path):
+    chosen = """\
+      - name: orders
+        investigate:
+          postgres: {database: {cel: labels.database}, query: select count(*) from orders}
+"""
+    text = RUNBOOKS.replace("      - name: idle\n", chosen + "      - name: idle\n", 1)
+    (tmp_path / "rules" / "runbooks" / "all.yml").write_text(text)
+    url = 'responder.databases={"one": "postgresql://eyes@db/one", "two": "postgresql://eyes@db/two"}'
+    lines = sentinel("permissions", "--format", "sql", "--set", url).out.splitlines()
+    assert lines.count('GRANT SELECT ON TABLE "public"."orders" TO "eyes";') == 2
+    assert [line for line in lines if "CONNECT" in line] == [
+        'GRANT CONNECT ON DATABASE "one" TO "eyes";',
+        'GRANT CONNECT ON DATABASE "two" TO "eyes";',
+    ]
 
 
 KMS_RUNBOOK = """\

@@ -18,7 +18,6 @@ import asyncpg
 import cramjam
 import msgspec
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors import remote_write
 from engine.edge.database import url_of
@@ -26,6 +25,7 @@ from engine.edge.node import Node
 from engine.edge.settings import Settings
 from engine.loading import Loaded, load
 from tests.parts import Program
+from tests.topics import whole_topic
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -234,21 +234,8 @@ async def ready(node: Node) -> None:
 
 async def messages(node: Node, topic: str) -> list[bytes]:
     """Everything that stands on a topic (name without prefix) now."""
-    name = node.settings.kafka.topic_prefix + topic
-    consumer = AIOKafkaConsumer(bootstrap_servers=node.bootstrap, enable_auto_commit=False, fetch_max_wait_ms=20)
-    await consumer.start()
-    try:
-        places = [TopicPartition(name, number) for number in range(node.settings.kafka.partitions)]
-        consumer.assign(places)
-        await consumer.seek_to_beginning(*places)
-        ends = await consumer.end_offsets(places)
-        found: list[bytes] = []
-        while any([await consumer.position(place) < end for place, end in ends.items()]):
-            for batch in (await consumer.getmany(timeout_ms=200)).values():
-                found += [message.value for message in batch]
-        return found
-    finally:
-        await consumer.stop()
+    kafka = node.settings.kafka
+    return await whole_topic(node.bootstrap, kafka.topic_prefix + topic, kafka.partitions)
 
 
 @asynccontextmanager

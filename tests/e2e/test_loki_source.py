@@ -27,12 +27,12 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from engine.core.messages import LogBatch, decode_batch
 from tests.e2e.gate import Gate, opened
 from tests.e2e.shop import start_roles
 from tests.parts import Loki, Program, answers, free_ports, running_kafka, running_loki
+from tests.topics import whole_topic
 from tests.waiting import until
 
 DURATION_S = float(os.environ.get("AUREUS_LOKI_S", "40"))
@@ -167,22 +167,10 @@ class World:
     async def published(self) -> Counter[int]:
         """The number of every line on the topic `logs`, and how often it stands there."""
         found: Counter[int] = Counter()
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka_url, enable_auto_commit=False, fetch_max_wait_ms=20)
-        await consumer.start()
-        try:
-            places = [TopicPartition("sentinel-logs", number) for number in range(4)]
-            consumer.assign(places)
-            await consumer.seek_to_beginning(*places)
-            ends = await consumer.end_offsets(places)
-            while any([await consumer.position(place) < end for place, end in ends.items()]):
-                for messages in (await consumer.getmany(timeout_ms=200)).values():
-                    for message in messages:
-                        batch = decode_batch(message.value)
-                        assert isinstance(batch, LogBatch)
-                        lines = (entry.line for stream in batch.streams for entry in stream.entries)
-                        found.update(int(re.findall(r"number=(\d+)", line)[0]) for line in lines)
-        finally:
-            await consumer.stop()
+        for batch in map(decode_batch, await whole_topic(self.kafka_url, "sentinel-logs")):
+            assert isinstance(batch, LogBatch)
+            lines = (entry.line for stream in batch.streams for entry in stream.entries)
+            found.update(int(re.findall(r"number=(\d+)", line)[0]) for line in lines)
         return found
 
 

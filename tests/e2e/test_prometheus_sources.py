@@ -28,7 +28,6 @@ import httpx
 import msgspec
 import pytest
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from engine.core import labels as label_sets
 from engine.core.blocks import is_block, unpack
@@ -36,6 +35,7 @@ from engine.core.messages import MetricBatch, decode_batch
 from engine.core.window import is_stale
 from tests.e2e.shop import start_roles
 from tests.parts import Program, Prometheus, answers, free_ports, running_kafka
+from tests.topics import whole_topic
 from tests.waiting import until
 
 DURATION_S = float(os.environ.get("AUREUS_SOURCES_S", "48"))
@@ -157,19 +157,8 @@ class World:
     async def published(self) -> Counter[tuple[bytes, int, float]]:
         """Every sample on the topic `metrics`, and how often."""
         samples: Counter[tuple[bytes, int, float]] = Counter()
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka_url, enable_auto_commit=False, fetch_max_wait_ms=20)
-        await consumer.start()
-        try:
-            places = [TopicPartition("sentinel-metrics", number) for number in range(4)]
-            consumer.assign(places)
-            await consumer.seek_to_beginning(*places)
-            ends = await consumer.end_offsets(places)
-            while any([await consumer.position(place) < end for place, end in ends.items()]):
-                for messages in (await consumer.getmany(timeout_ms=200)).values():
-                    for message in messages:
-                        samples.update(_samples(decode_batch(message.value)))
-        finally:
-            await consumer.stop()
+        for message in await whole_topic(self.kafka_url, "sentinel-metrics"):
+            samples.update(_samples(decode_batch(message)))
         return samples
 
 

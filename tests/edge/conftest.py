@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
 from engine.edge.broker import ensure_topics, open_broker
 from engine.edge.settings import Settings
 from engine.flow import TOPICS, Topic
+from tests.topics import whole_topic
 
 
 @dataclass
@@ -32,20 +33,7 @@ class Site:
 
     async def read(self, topic: Topic) -> list[bytes]:
         """Everything that stands on a topic now, in order within each key."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False, fetch_max_wait_ms=20)
-        await consumer.start()
-        try:
-            places = [TopicPartition(self.name(topic), number) for number in range(self.settings.kafka.partitions)]
-            consumer.assign(places)
-            await consumer.seek_to_beginning(*places)
-            ends = await consumer.end_offsets(places)
-            found: list[bytes] = []
-            while any([await consumer.position(place) < end for place, end in ends.items()]):
-                for batch in (await consumer.getmany(timeout_ms=100)).values():
-                    found += [message.value for message in batch]
-            return found
-        finally:
-            await consumer.stop()
+        return await whole_topic(self.bootstrap, self.name(topic), self.settings.kafka.partitions)
 
 
 @pytest.fixture

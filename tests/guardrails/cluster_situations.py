@@ -1,13 +1,17 @@
-"""The dangerous situations of a cluster, on a real Kubernetes API: nothing may be changed in any of them."""
+"""The dangerous situations of a cluster, on a real Kubernetes API: what is refused must not change anything."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from engine.actions import Plan, load_actions
-from engine.core.messages import Command, Target
+from engine.core.messages import Command, Outcome, Target, encode
+from engine.edge import approvals
 from tests.cluster import manifest
 from tests.guardrails.situations import Situation
 from tests.guardrails.world import World, command, message
@@ -17,15 +21,15 @@ BUDGETS = "/apis/policy/v1/namespaces"
 AUTOSCALERS = "/apis/autoscaling/v2/namespaces"
 
 
-def _path(world: World) -> str:
-    return f"{APPS}/{world.namespace}/deployments/app"
+def _path(world: World, name: str = "app") -> str:
+    return f"{APPS}/{world.namespace}/deployments/{name}"
 
 
-def _deploy(world: World, replicas: int = 2) -> str:
+def _deploy(world: World, replicas: int = 2, name: str = "app") -> str:
     """A Deployment whose pods are ready; as a target."""
-    world.cluster.create(f"{APPS}/{world.namespace}/deployments", manifest("app", replicas=replicas))
-    world.cluster.settled(_path(world))
-    return f"{world.namespace}/deployment/app"
+    world.cluster.create(f"{APPS}/{world.namespace}/deployments", manifest(name, replicas=replicas))
+    world.cluster.settled(_path(world, name))
+    return f"{world.namespace}/deployment/{name}"
 
 
 def _command(action: str, target: str, **params: Any) -> Command:
@@ -134,6 +138,54 @@ async def another_path_as_a_name(world: World) -> None:
     await _unchanged(world, _command("scale", f"{world.namespace}/deployment/../../secrets/token", by=1, ceiling=5))
 
 
+NAMES = ("one", "two", "three")
+
+
+async def _restart(world: World, name: str) -> Outcome | None:
+    """An executor of its own restarts a Deployment."""
+    target = Target("kubernetes", f"{world.namespace}/deployment/{name}")
+    one = command(id=f"restart-{name}", action="kubernetes.rollout_restart", target=target, params={})
+    return await world.executor(f"executor-{name}").execute(message(one))
+
+
+async def share_of_the_workloads(world: World) -> None:
+    """Three executors restart three Deployments at the same time: of three, 30 % is one."""
+    for name in NAMES:
+        _deploy(world, name=name)
+    _automatic(world)
+    before = {name: world.cluster.get(_path(world, name))["spec"] for name in NAMES}
+    outcomes = await asyncio.gather(*(_restart(world, name) for name in NAMES))
+    assert sorted(one.status for one in outcomes if one) == ["refused", "refused", "succeeded"]
+    changed = [name for name in NAMES if world.cluster.get(_path(world, name))["spec"] != before[name]]
+    assert changed == [name for name, one in zip(NAMES, outcomes, strict=True) if one and one.status == "succeeded"]
+
+
+async def share_of_the_pods(world: World) -> None:
+    """Of five pods, 30 % is one; the one that replaced it does not make room for another."""
+    _deploy(world, replicas=5)
+    _automatic(world)
+    first = await world.executor().execute(message(_command("delete_pod", _a_pod(world))))
+    assert first is not None
+    assert first.reason == "verified"
+    await _unchanged(world, msgspec.structs.replace(_command("delete_pod", _a_pod(world)), id="evict-2"))
+
+
+async def share_and_a_yes(world: World) -> None:
+    for name in NAMES:
+        _deploy(world, name=name)
+    _automatic(world)
+    await _restart(world, "one")
+    target = Target("kubernetes", f"{world.namespace}/deployment/two")
+    asked = command(id="restart-two", action="kubernetes.rollout_restart", target=target, params={})
+    async with world.database.transaction() as conn:
+        now_ms = world.clock.now_ms()
+        await approvals.request(
+            conn, encode(asked).decode(), now_ms=now_ms, expires_ms=asked.expires_ms, by="responder"
+        )
+    await world.decide("approve", "ada")
+    await _restart(world, "two")
+
+
 ON_A_CLUSTER = [
     dataclasses.replace(one, on_cluster=True)
     for one in (
@@ -145,6 +197,9 @@ ON_A_CLUSTER = [
         Situation("replaced since the plan", replaced_since_the_plan, "refused", "replaced"),
         Situation("unknown namespace", unknown_namespace, "refused", "namespace_not_allowed"),
         Situation("another path as a name", another_path_as_a_name, "refused", "target_not_allowed"),
+        Situation("share of the workloads", share_of_the_workloads, "refused", "blast_radius", times=2),
+        Situation("share of the pods", share_of_the_pods, "refused", "blast_radius"),
+        Situation("share of the workloads, and a yes", share_and_a_yes, "ran once", "verified", times=2),
         Situation("target's namespace: asked", production_namespace_asked, "waits for a person", "policy_rule"),
         Situation("target's namespace: sent", production_namespace_sent, "refused", "approval_missing"),
     )

@@ -91,9 +91,71 @@ async def fires_again_while_it_is_verified(world: World) -> None:
 
 
 async def storm_of_fifty(world: World) -> None:
+    """The first five have been restarted by the time that the sixth shows what it is."""
     for number in range(1, 51):
         await world.fire(service=f"service-{number}")
     await world.deliver()
+    await _told_once(world)
+
+
+async def storm_that_is_waited_for(world: World) -> None:
+    world.configure(storm_settle_s=20)
+    await _fifty_within_ten_seconds(world)
+    await _told_once(world)
+
+
+async def storm_of_questions(world: World) -> None:
+    """In mode `approve` nobody is asked fifty times, now or when their time is over."""
+    world.configure(overrides=[{"mode": "approve"}], storm_settle_s=20)
+    await _fifty_within_ten_seconds(world)
+    await _told_once(world)
+    await world.later(15 * MINUTE_MS)
+    assert await world.has("incident.escalated", "approval_expired") == 50
+    assert [kind for kind in await _notices(world) if kind != "opened"] == ["escalate", "escalate"]
+
+
+async def storm_and_a_yes(world: World) -> None:
+    world.configure(storm_settle_s=20)
+    await _fifty_within_ten_seconds(world)
+    await world.decide("approve", "ada")
+    await world.tick()
+    await world.deliver()
+
+
+async def storm_that_one_failure_explains(world: World) -> None:
+    world.configure(storm_settle_s=20)
+    await world.fire(alertname="DatabaseFailure", service="openclaw")
+    await _fifty_within_ten_seconds(world)
+
+
+async def storm_that_is_explained_afterwards(world: World) -> None:
+    world.configure(storm_settle_s=20)
+    await _fifty_within_ten_seconds(world, lambda: world.fire(alertname="DatabaseFailure", service="openclaw"))
+
+
+async def _fifty_within_ten_seconds(world: World, then: Callable[[], Awaitable[None]] | None = None) -> None:
+    assert isinstance(world.clock, ManualClock)
+    for number in range(1, 51):
+        await world.fire(service=f"service-{number}")
+        world.clock.advance(200)
+    if then:
+        await then()
+    await world.later(20_000)
+    await world.deliver()
+
+
+async def _notices(world: World) -> list[str]:
+    async with world.database.connection() as conn:
+        return [row["kind"] for row in await conn.fetch("select kind from notices order by seq")]
+
+
+async def _told_once(world: World) -> None:
+    """One notice for all, however many are held; openings go to those who follow everything."""
+    async with world.database.connection() as conn:
+        told = await conn.fetch("select kind, text from notices where kind not in ('opened', 'notify')")
+    assert [row["kind"] for row in told] == ["escalate"], told
+    text = told[0]["text"]
+    assert "targets fail at once (within 1m): suspect the monitoring" in text
 
 
 async def same_target_twice(world: World) -> None:
@@ -583,7 +645,12 @@ SITUATIONS = [
     Situation("flaps 20 times, an hour apart", twenty_flaps_an_hour_apart, "waits for a person", "flapping", 3, 17),
     Situation("fires again while verified", fires_again_while_it_is_verified, "not verified", "still_firing", 1),
     Situation("repair without effect", repair_without_effect, "handed to people", "ineffective_still_firing", 1),
-    Situation("storm of 50 targets", storm_of_fifty, "refused", "storm", 5, 45),
+    Situation("storm of 50 targets", storm_of_fifty, "waits for a person", "storm", 5, 45),
+    Situation("storm of 50 that is waited for", storm_that_is_waited_for, "waits for a person", "storm", 0, 50),
+    Situation("storm of 50 questions", storm_of_questions, "waits for a person", "storm", 0, 50),
+    Situation("storm, and one yes", storm_and_a_yes, "ran once", "verified", 1),
+    Situation("storm of one failure", storm_that_one_failure_explains, "ran once", "verified", 1),
+    Situation("storm explained by the 51st", storm_that_is_explained_afterwards, "ran once", "verified", 1),
     Situation("same target twice", same_target_twice, "refused", "cooldown", 1),
     Situation("budget spent", budget_spent, "refused", "budget_spent", 5),
     Situation("breaker open", breaker_open, "refused", "circuit_open", 3),

@@ -61,6 +61,25 @@ runbooks:
             check: {path: /health, expect: body.restarted > 0, within_s: 0.0}
       - {name: verified, verify: {}}
 
+  - name: Database
+    match: ['alertname="DatabaseFailure"']
+    priority: P1
+    group_by: [service]
+    explains: [{match: ['alertname="ServiceDown"'], equal: [namespace]}]
+    escalation: [{to: on-call}]
+    summary: the database is down
+    steps:
+      - name: restart
+        act:
+          action: http.request
+          target: '{{ labels.service }}'
+          params:
+            method: POST
+            path: /api/admin/restart
+            expect_status: [202]
+            check: {path: /health, expect: body.restarted > 0, within_s: 0.0}
+      - {name: verified, verify: {}}
+
   - name: Ask
     match: ['alertname="Tampered"']
     priority: P0

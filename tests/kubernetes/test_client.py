@@ -58,8 +58,11 @@ async def test_the_executor_says_at_its_start_what_its_account_lacks(
     nobody = cluster.kubeconfig(cluster.account(namespace, "nobody"))
     warned = await started(nobody, tmp_path, namespace, database.url)
     assert [text for event, text in warned if event == "executor.permission_missing"] == [
+        f"list on daemonsets.apps in namespace {namespace}",
         f"get on deployments.apps in namespace {namespace}",
+        f"list on deployments.apps in namespace {namespace}",
         f"update on deployments.apps in namespace {namespace}",
+        f"list on statefulsets.apps in namespace {namespace}",
         f"list on horizontalpodautoscalers.autoscaling in namespace {namespace}",
     ]
 

@@ -153,14 +153,16 @@ def _watch(stack: AsyncExitStack, folder: Path, address: str, places: Places) ->
 
 
 async def _permit(world: World, places: Places) -> None:
-    """Give the executor what `sentinel permissions` prints, and nothing more."""
+    """Give executor and responder what `sentinel permissions` prints, and nothing more."""
     for name, tree in world.settings.items():
         (world.folder / f"{name}.yml").write_text(json.dumps(tree), encoding="utf-8")
     accounts = f"{scenery.OWN_NAMESPACE}/executor,responder"
     asked = ("permissions", "--format", "yaml", "--namespace", NAMESPACE, "--account", accounts)
     manifests = await world.sentinel(*asked, process="act")
     scenery.apply(world.cluster, manifests)
-    grants = await world.sentinel("permissions", "--format", "sql", process="act")
+    databases = json.dumps(world.settings["decide"]["responder"]["databases"])
+    known = ("--set", f"responder.databases={databases}")  # else known to the responder's process alone
+    grants = await world.sentinel("permissions", "--format", "sql", *known, process="act")
     await shop.grant(places.shop_url, grants)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.nine import container, gateway, kms, shop
+from tests.nine.shortened import FACTOR
 from tests.nine.signatures import ALIAS
 from tests.nine.town import NAMESPACE
 
@@ -103,4 +104,5 @@ _ASKED = ("kubernetes.rollout_undo", "kubernetes.scale", "kubernetes.set_env", "
 def _modes() -> Object:
     """What runs by itself is named; everything else asks a person."""
     overrides = [{"action": action, "namespace": NAMESPACE, "mode": "auto"} for action in _AUTOMATIC]
-    return {"mode": "approve", "overrides": overrides}
+    # The alerts follow each other as none do elsewhere: what is a minute there is three seconds here.
+    return {"mode": "approve", "overrides": overrides, "storm_window_s": 60 / FACTOR}

@@ -19,7 +19,6 @@ _ROLES = f"""
 create extension pg_stat_statements;
 create role {APP} login createdb;
 create role {READER} login connection limit 20;
-grant pg_read_all_data, pg_monitor to {READER};
 alter role {READER} set default_transaction_read_only = on;
 create role {EXECUTOR} login connection limit 10;
 """
@@ -40,11 +39,12 @@ DATABASES = ("postgres", *_TABLES)
 
 
 async def build(admin_url: str) -> None:
-    """Roles, databases and tables; the executor's role may do nothing yet."""
+    """Roles, databases and tables; those of Sentinel may do nothing yet, not even connect."""
     server = await asyncpg.connect(admin_url)
     await server.execute(_ROLES)
     for name, tables in _TABLES.items():
         await server.execute(f"create database {name} owner {APP}")
+        await server.execute(f"revoke connect on database {name} from public")
         within = await asyncpg.connect(url_of(admin_url, name))
         await within.execute(tables)
         await within.execute(f"grant all on all tables in schema public to {APP}")

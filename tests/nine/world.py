@@ -23,7 +23,6 @@ from typing import Any
 import asyncpg
 import httpx
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.cluster import Cluster
 from tests.nine.container import Container
@@ -33,10 +32,10 @@ from tests.nine.people import People
 from tests.nine.signatures import Signatures
 from tests.nine.town import Town
 from tests.parts import Program, answers
+from tests.topics import whole_topic
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PARTITIONS = 4
 Object = dict[str, Any]
 
 
@@ -137,20 +136,7 @@ class World:
 
     async def on_topic(self, topic: str) -> list[Object]:
         """Every message that stands on a topic now."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka_url, enable_auto_commit=False, fetch_max_wait_ms=20)
-        await consumer.start()
-        try:
-            places = [TopicPartition(f"sentinel-{topic}", number) for number in range(PARTITIONS)]
-            consumer.assign(places)
-            await consumer.seek_to_beginning(*places)
-            ends = await consumer.end_offsets(places)
-            found: list[Object] = []
-            while any([await consumer.position(place) < end for place, end in ends.items()]):
-                for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    found += [json.loads(message.value) for message in batch]
-            return found
-        finally:
-            await consumer.stop()
+        return [json.loads(message) for message in await whole_topic(self.kafka_url, f"sentinel-{topic}")]
 
     # what a person does
 

@@ -106,7 +106,7 @@ class Services:
                     "approvers": ["U0ADA"],
                 },
                 "email": {"host": "127.0.0.1", "port": self.mailbox.port, "sender": "s@example.org", "tls": "none"},
-                "timeout_s": 30,
+                "timeout_s": 10,
                 **changes,
             }
         )

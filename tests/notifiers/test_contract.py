@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from engine.edge.settings_notify import NotifySettings, Receiver
+from engine.edge.settings_notify import CHANNELS, NotifySettings, Receiver
 from engine.notifiers import CALLS, Environment, NotDeliveredError, Notifier, load_notifiers
 from engine.response.model import NoticeKind
 from tests.notifiers.site import Services
@@ -29,8 +29,7 @@ def env_of(settings: NotifySettings) -> Environment:
 
 
 def test_every_channel_of_a_receiver_has_its_notifier() -> None:
-    channels = {name for name in Receiver.model_fields if name != "follow"}
-    assert set(NOTIFIERS) == channels
+    assert set(NOTIFIERS) == set(CHANNELS) == set(Receiver.model_fields) - {"follow", "hours"}
 
 
 @each

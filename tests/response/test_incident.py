@@ -227,7 +227,7 @@ def test_asking_for_an_approval_tells_somebody_at_once_and_says_exactly_what_for
     [held] = notes(decision, "command.held")
     assert what in held.text
     [notice] = [effect for effect in decision.effects if isinstance(effect, Notice)]
-    assert (notice.kind, notice.to, notice.command) == ("held", ("on-call",), asking.state.awaiting.asked.command.id)  # type: ignore[union-attr]  # it waits for this
+    assert (notice.kind, notice.to, notice.command) == ("held", ("team-lead",), asking.state.awaiting.asked.command.id)  # type: ignore[union-attr]  # it waits for this
     asked = asking.state.awaiting.asked
     assert isinstance(asked, RequestApproval)
     assert asked.question == f"{asking.state.cause}. {what}?", "why it is asked stands before what is asked"
@@ -305,7 +305,7 @@ def test_an_alert_that_comes_back_after_a_repair_is_a_persons(play: Play) -> Non
     repaired(play)
     decision = play.on(Alerted(alert("firing", play.now_ms + 300_000)), 300_000)
     told = [(n.kind, n.to) for n in decision.effects if isinstance(n, Notice)]
-    assert told == [("opened", ()), ("notify", ("on-call",))]
+    assert told == [("opened", ()), ("notify", ("team-lead",))]
     assert notes(decision, "incident.notified")[0].data["reason"] == "fired_again"
     play.gather()
     assert (play.state.attempt, play.state.awaiting.kind, len(play.sent)) == (2, "approval", 1)
@@ -373,7 +373,7 @@ def test_texts_are_for_people(play: Play) -> None:
     assert 'PolicyViolationSpike{signal="metrics"} fires, value 12' in play.texts
     decision = play.until_due()
     escalated = notes(decision, "incident.escalated")[0].text
-    assert escalated.endswith("to be told: on-call")
+    assert escalated.endswith("to be told: team-lead")
 
 
 def test_an_outcome_after_it_was_given_up_is_noted_and_moves_nothing(play: Play) -> None:
@@ -410,7 +410,7 @@ def test_a_person_can_acknowledge_comment_and_close(play: Play) -> None:
 
 def test_an_acknowledged_escalation_goes_no_further(play: Play) -> None:
     play.on(Gathered(1, "suspects", Evidence(False, START_MS, error="down")))
-    assert play.state.escalation_due_ms == play.now_ms + 1_800_000
+    assert play.state.escalation_due_ms == play.now_ms + 4 * 3_600_000
     play.on(Operated("acknowledge", "ada"))
     assert play.state.wake_ms is None
 

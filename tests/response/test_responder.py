@@ -395,7 +395,7 @@ async def test_an_escalation_that_nobody_acknowledges_reaches_the_next_level(wor
     async with world.responder() as responder:
         await responder.on_transition(alert("firing", START_MS))
         await responder.settled()
-        world.now_ms = START_MS + 1_800_000
+        world.now_ms = START_MS + 4 * 3_600_000
         await responder.on_tick(world.now_ms)
         await operate(world, "acknowledge", "ada")
         await responder.on_tick(world.now_ms)
@@ -403,7 +403,7 @@ async def test_an_escalation_that_nobody_acknowledges_reaches_the_next_level(wor
         told = [(row["kind"], row["told"]) for row in await conn.fetch("select kind, told from notices order by seq")]
     assert told == [
         ("opened", []),
-        ("escalate", ["on-call"]),
+        ("escalate", ["team-lead"]),
         ("escalate", ["security@your-org.com"]),
         ("acknowledged", []),
     ]

@@ -37,6 +37,13 @@ def test_our_cases_pass_and_reach_every_step(runbooks: list[Runbook], actions: A
         ("status: open", "status: resolved", "status: expected 'resolved', got 'open'"),
         ("attack, many]", "attack]", "steps: expected"),
         ("status: open", "commands: [{step: block}]", "commands: expected of the steps ['block'], got []"),
+        ("status: open", "told: [on-call]", "told: expected ['on-call'], got ['team-lead']"),
+        (
+            "    evidence:",
+            "    unanswered: 4h\n    evidence:",
+            "escalated: expected 'many', got 'not_acknowledged'",
+        ),
+        ("    evidence:", "    unanswered: soon\n    evidence:", "many users: "),
         ("status: open", "colour: red", "Object contains unknown field `colour`"),
         ("policies: []", "rates: []", "step 'policies' investigates, and the case has nothing for it"),
         ("namespace: aureus", "namespace: x", "no runbook matches"),

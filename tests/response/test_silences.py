@@ -262,7 +262,7 @@ def test_a_command_on_its_way_is_verified_and_its_failure_is_told_after_the_sile
     assert (play.state.awaiting.kind, play.called) == ("muted", [])
     assert play.kinds.count("notice.held") == 1
     play.until_due()
-    assert [(notice.kind, notice.to) for notice in play.called] == [("notify", ("on-call",))], (
+    assert [(notice.kind, notice.to) for notice in play.called] == [("notify", ("team-lead",))], (
         "fires again after a repair"
     )
     play.gather()
