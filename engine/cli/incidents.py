@@ -12,11 +12,14 @@ from engine.cli.decide import say_approval
 from engine.cli.output import NO, Json, Stop, say, say_json, say_table, table
 from engine.console.model import Incident, IncidentDetail
 from engine.console.pages import clock_time, place, span
-from engine.console.views import evidence_summary
+from engine.console.views import evidence_summary, row_in_words
 from engine.edge.clock import now_ms
 from engine.edge.console_store import PostgresStore
 from engine.edge.database import Database
 from engine.edge.settings import Settings
+
+_ROWS_SHOWN = 5
+"""How many rows of one piece of evidence are shown: enough to decide by at a terminal."""
 
 Number = Annotated[int, typer.Argument(metavar="N", help="Number of the incident.")]
 
@@ -99,6 +102,12 @@ def _say_evidence(detail: IncidentDetail) -> None:
     shown.show_header = False
     for item in detail.evidence:
         shown.add_row(f"  {clock_time(item.at_ms)}", item.name, evidence_summary(item))
+        for row in item.rows[:_ROWS_SHOWN] if len(item.rows) > 1 else ():
+            shown.add_row("", "", row_in_words(item.columns, row))
+        if len(item.rows) > _ROWS_SHOWN:
+            shown.add_row(
+                "", "", f"and {len(item.rows) - _ROWS_SHOWN} more; `sentinel report {detail.incident.id}` has them"
+            )
     say_table(shown)
 
 

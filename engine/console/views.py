@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -11,7 +11,7 @@ from msgspec import Struct
 from engine.console.model import CommandView, Incident, JoinedAlert, TimelineEntry
 from engine.console.model import Evidence as EvidenceView
 from engine.response.model import ActionTaken, AlertSeen, Evidence, IncidentState, Waiting, alert_names
-from engine.response.record import IncidentRecord, timeline
+from engine.response.record import WAITS_FOR, IncidentRecord, timeline
 
 # What an open incident is doing, by what it waits for.
 _DOING: dict[Waiting, str] = {
@@ -27,21 +27,6 @@ _DOING: dict[Waiting, str] = {
     "muted": "muted",
     "calm": "settling",
 }
-# The same as a whole sentence's end: what it waits for.
-_WAITS_FOR: dict[Waiting, str] = {
-    "nothing": "",
-    "evidence": "the answer of an investigation",
-    "approval": "a person's decision about a command",
-    "outcome": "the outcome of a command",
-    "wait": "a pause of the runbook to end",
-    "verify": "signs that the repair worked",
-    "settle": "the alert's window and stabilisation to pass",
-    "clear": "the alert to clear",
-    "people": "people: nothing more is done by itself",
-    "muted": "a silence or maintenance to end",
-    "calm": "the time in which a storm would show",
-}
-_OWN_ACTORS = ("responder", "executor")
 _CELL_MAX = 300
 _ROWS_MAX = 100
 
@@ -81,7 +66,7 @@ def waits_for(state: IncidentState) -> tuple[str, int | None]:
     """What an incident waits for, in words, and until when; ("", None) once it is over."""
     if state.status != "open":
         return "", None
-    return _WAITS_FOR[state.awaiting.kind], state.awaiting.due_ms
+    return WAITS_FOR[state.awaiting.kind], state.awaiting.due_ms
 
 
 def command_views(actions: Iterable[ActionTaken]) -> list[CommandView]:
@@ -120,10 +105,15 @@ def evidence_view(name: str, question: Mapping[str, Any], item: Evidence) -> Evi
 def evidence_summary(item: EvidenceView) -> str:
     """What an investigation found, in a few words: the only row, or how many there are."""
     if len(item.rows) == 1:
-        found = ", ".join(f"{name}={cell}" for name, cell in zip(item.columns, item.rows[0], strict=True))
+        found = row_in_words(item.columns, item.rows[0])
     else:
         found = f"{len(item.rows)} rows" if item.rows else ""
     return "; ".join(part for part in (found, item.note) if part)
+
+
+def row_in_words(columns: Sequence[str], row: Sequence[str]) -> str:
+    """A row of evidence in one line: `key_id=k-7, failures=3`."""
+    return ", ".join(f"{name}={cell}" for name, cell in zip(columns, row, strict=True))
 
 
 def _question(asked: Mapping[str, Any]) -> str:
@@ -168,7 +158,7 @@ def timeline_views(record: IncidentRecord) -> list[TimelineEntry]:
         TimelineEntry(
             entry.at_ms,
             entry.kind,
-            entry.text if entry.actor.startswith(_OWN_ACTORS) else f"{entry.text} (by {entry.actor})",
+            f"{entry.text} (by {entry.by})" if entry.by else entry.text,
         )
         for entry in timeline(record)
     ]

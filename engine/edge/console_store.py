@@ -262,6 +262,8 @@ async def _refusal(conn: asyncpg.Connection, number: int, kind: OperatorKind, sa
         return await _not_reopened(conn, state)
     if state.status != "open":
         return f"incident {number} is {state.status} already"
+    if kind == "acknowledge" and state.acknowledged_by:
+        return f"incident {number} was acknowledged by {state.acknowledged_by}, who looks after it; add a note for them"
     if kind == "merge":
         into = await incidents.load(conn, said.into or 0)
         if into is None or into.id == number or into.status != "open":

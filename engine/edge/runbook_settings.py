@@ -23,7 +23,7 @@ from engine.response.steps import (
     Name,
     PostgresSource,
     Runbook,
-    Value,
+    Step,
     Verify,
 )
 
@@ -38,11 +38,15 @@ _LISTS: Mapping[str, str] = {
 
 
 def unconfigured(runbooks: Iterable[Runbook], settings: Settings, actions: Actions) -> Iterator[Problem]:
-    """A warning, at its step, for each action, target and source that the settings do not know."""
+    """A warning for each action, target and source that the settings do not know, at the first step that needs it."""
+    places: dict[str, list[tuple[Runbook, Step]]] = {}
     for runbook in runbooks:
         for step in runbook.steps:
             for message in [*_acting(step.body, settings, actions), *_asking(step.body, settings)]:
-                yield Problem(runbook.file, step.line, step.column, f"step {step.name}: {message}", "warning")
+                places.setdefault(message, []).append((runbook, step))
+    for message, [(runbook, step), *others] in places.items():
+        named = f"step {step.name}" + (f" and {len(others)} more" if others else "")
+        yield Problem(runbook.file, step.line, step.column, f"{named}: {message}", "warning")
 
 
 def unknown_receivers(runbooks: Iterable[Runbook], settings: NotifySettings) -> list[Problem]:
@@ -73,7 +77,7 @@ def _acting(body: Body, settings: Settings, actions: Actions) -> Iterator[str]:
         yield f"the action {body.action} is not in executor.allow_actions, so it is refused"
     name = body.target.text if kind in ("http", "postgres", "kms") else body.target.text.partition("/")[0]
     if kind in _LISTS and not _is_known(name, getattr(executor, _LISTS[kind])):
-        yield f"{name!r} is not in executor.{_LISTS[kind]}, so {body.action} on it is refused"
+        yield f"{_lacking(name, f'executor.{_LISTS[kind]}')}, so what acts there is refused"
 
 
 def _asking(body: Body, settings: Settings) -> Iterator[str]:
@@ -82,22 +86,27 @@ def _asking(body: Body, settings: Settings) -> Iterator[str]:
         return
     source, responder = asked.source, settings.responder
     if isinstance(source, PostgresSource) and not _is_known(source.database, responder.databases):
-        yield f"{_said(source.database)} is not in responder.databases, so nothing is found out"
+        yield f"{_lacking(source.database, 'responder.databases')}, so nothing is found out"
     elif isinstance(source, HttpSource) and not _is_known(source.host, responder.hosts):
-        yield f"{_said(source.host)} is not in responder.hosts, so nothing is found out"
+        yield f"{_lacking(source.host, 'responder.hosts')}, so nothing is found out"
     elif isinstance(source, LogqlSource) and responder.loki is None:
         yield "no responder.loki is set, so nothing is found out"
     elif isinstance(source, KubernetesSource):
         namespace = source.target.text.partition("/")[0]
         if not _is_known(namespace, responder.namespaces):
-            yield f"{namespace!r} is not in responder.namespaces, so nothing is found out"
+            yield f"{_lacking(namespace, 'responder.namespaces')}, so nothing is found out"
+
+
+def _lacking(name: Name, setting: str) -> str:
+    """What is lacking; of a name that is not written out only that there is none at all (see `_is_known`)."""
+    return f"{name!r} is not in {setting}" if _is_literal(name) else f"{setting} is empty"
 
 
 def _is_known(name: Name, configured: Iterable[str]) -> bool:
     """Whether a name is configured; one that a template or CEL gives may be any of them, if there is one."""
     names = set(configured)
-    return bool(names) if isinstance(name, Value) or "{" in name else name in names
+    return name in names if _is_literal(name) else bool(names)
 
 
-def _said(name: Name) -> str:
-    return repr(name) if isinstance(name, str) else f"what `{name.condition.text}` names"
+def _is_literal(name: Name) -> bool:
+    return isinstance(name, str) and "{" not in name

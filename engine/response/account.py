@@ -19,9 +19,9 @@ from engine.core.messages import Command
 from engine.response.audit import AuditRow
 from engine.response.commands import describe
 from engine.response.guardrails import HOUR_MS, Past, Policy, Request, check, repair_of
+from engine.response.record import OWN_ACTORS, in_words
 from engine.response.words import count, line_of
 
-_OWN_ACTORS = ("responder", "executor")
 # What a person did to an incident, or said about it.
 _BY_PEOPLE = ("incident.note", "incident.closed", "incident.acknowledged", "incident.reopened", "incident.merged")
 _APPROVALS = ("approval.approved", "approval.denied")
@@ -147,11 +147,12 @@ def _as_sent(command: Command, attempt: int) -> Past:
 
 
 def _is_by_a_person(row: AuditRow) -> bool:
-    return row.kind in (*_BY_PEOPLE, *_APPROVALS) and not row.actor.startswith(_OWN_ACTORS)
+    return row.kind in (*_BY_PEOPLE, *_APPROVALS) and not row.actor.startswith(OWN_ACTORS)
 
 
 def _person(row: AuditRow) -> str:
-    text = _data(row).get("text") or row.kind.replace(".", " ")
+    data = _data(row)
+    text = data.get("text") or in_words(row.kind, data)
     return f"{_clock(row.at_ms)} {row.actor}, incident {row.incident}: {text}"
 
 

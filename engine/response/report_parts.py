@@ -16,7 +16,7 @@ from msgspec import Struct
 from engine.core import duration
 from engine.response.commands import describe
 from engine.response.model import alert_names
-from engine.response.record import CommandRow, EvidenceRow, IncidentRecord, TimelineEntry, timeline
+from engine.response.record import WAITS_FOR, CommandRow, EvidenceRow, IncidentRecord, TimelineEntry, timeline
 
 _ROWS_MAX = 20
 _ERROR_RATE = "error_rate"
@@ -93,11 +93,7 @@ def parts_of(record: IncidentRecord) -> Parts:
             (f"Incident {state.id}", state.priority, state.severity or "no severity", state.status, "times in UTC")
         ),
         summary=list(_summary(record)),
-        timeline=[
-            Line(entry.at_ms, entry.text, "" if entry.actor == "responder" else entry.actor)
-            for entry in entries
-            if entry.kind not in _HIDDEN
-        ],
+        timeline=[Line(entry.at_ms, entry.text, entry.by) for entry in entries if entry.kind not in _HIDDEN],
         impact=list(_impact(record, entries)),
         cause=state.cause,
         candidates=_candidates(record, entries),
@@ -119,7 +115,7 @@ def _summary(record: IncidentRecord) -> Iterator[str]:
     if state.cause:
         yield f"Found: {state.cause}"
     if state.status == "open":
-        yield f"The incident is open and waits for: {state.awaiting.kind}"
+        yield f"The incident is open and waits for: {WAITS_FOR[state.awaiting.kind]}"
     else:
         yield _ended(record)
 

@@ -64,19 +64,21 @@ def submit(turn: Turn, act: Act, command: Command, question: str) -> None:
 def _ask(turn: Turn, command: Command, said: Verdict, question: str) -> None:
     """Put a command before people. In a storm they are told of that, once, and not of each question."""
     what, people = describe(command), turn.context.policy.people(command.priority)
-    asked = RequestApproval(command, question or f"{what}?", command.expires_ms, people)
+    found = f"{turn.state.cause.rstrip('. ')}. " if turn.state.cause else ""
+    asked = RequestApproval(command, question or f"{found}{what}?", command.expires_ms, people)
     data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
     who = "a person" if people == 1 else f"{people} people"
     text = f"waits for {who}: {what} ({said.detail})" + (f": {question}" if question else "")
     turn.note("command.held", text, command=command.id, expires_ms=command.expires_ms, question=asked.question, **data)
-    within = span(command.expires_ms - turn.now_ms)
     storm = _storm(turn) if said.reason == "storm" else None
     if storm is not None:
         turn.set(storm=storm.number)
+        within = span(command.expires_ms - turn.now_ms)
         told = f"{said.detail}; nothing is done alone, each command waits {within} for a person"
         turn.tell("storm", told, turn.first_level)
     else:
-        told = f"to be decided within {within}: {question or what} [{what}]"
+        until = clock(command.expires_ms)
+        told = f"to be decided until {until}: " + (f"{question} [{what}]" if question else asked.question)
         turn.inform(f"held-{command.id}", "approval", told, held=command.id)
     turn.effects.append(asked)
     turn.set(awaiting=Awaiting("approval", command.expires_ms, asked))
@@ -102,7 +104,7 @@ def refused(turn: Turn, command: Command, said: Verdict, text: str) -> None:
     """A guardrail said no: people take over, unless it was a silence or maintenance, which is waited for."""
     what = describe(command)
     data = {"action": command.action, "target": command.target.key(), "params": command.params, "reason": said.reason}
-    turn.note("command.refused", f"{what}: {said.reason}: {said.detail}", command=command.id, **data)
+    turn.note("command.refused", f"not sent: {what}: {said.reason}: {said.detail}", command=command.id, **data)
     mute = turn.muted
     if mute is not None and said.reason == mute.reason:
         turn.hold(mute)

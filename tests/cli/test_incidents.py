@@ -85,6 +85,21 @@ async def test_one_incident_is_told_as_a_story_that_ends_with_what_to_do(cli):
     assert json.loads((await cli("incident", "1", "--json")).out)["approvals"][0]["command"] == "restart-id"
 
 
+async def test_of_much_evidence_the_first_rows_are_shown(cli, database):
+    rows = [{"source": f"s{n}", "failures": 9 - n} for n in range(7)]
+    async with database.connection() as conn:
+        await conn.execute(
+            "update evidence set result = (result::jsonb || jsonb_build_object('rows', $1::jsonb))::json", rows
+        )
+    shown = told((await cli("incident", "1")).out)
+    begin = shown.index("Evidence")
+    assert shown[begin + 1].endswith("failures 7 rows")
+    assert shown[begin + 2 : begin + 8] == [
+        *(f"source=s{n}, failures={9 - n}" for n in range(5)),
+        "and 2 more; `sentinel report 1` has them",
+    ]
+
+
 @pytest.mark.parametrize("command", ["incident", "report"])
 async def test_an_unknown_incident_exits_1(cli, command):
     ran = await cli(command, "99")
@@ -165,6 +180,8 @@ async def test_on_a_terminal_the_command_is_shown_and_asked_about(cli, monkeypat
     ],
 )
 async def test_what_people_say_is_handed_to_the_responder(cli, database, args, row, said):
+    async with database.connection() as conn:
+        await conn.execute("update incidents set state = (state::jsonb - 'acknowledged_by')::json where id = 1")
     assert (await cli(*args, "--by", "ada")).out == f"{said}\n"
     async with database.connection() as conn:
         [found] = await conn.fetch("select incident, kind, by_name, text, at_ms, done_ms from operator_events")
@@ -175,6 +192,11 @@ async def test_what_people_say_is_handed_to_the_responder(cli, database, args, r
     ("args", "code", "said"),
     [
         (("acknowledge", "99", "--by", "ada"), 1, "there is no incident 99; `sentinel incidents` lists them"),
+        (
+            ("acknowledge", "1", "--by", "ada"),
+            1,
+            "incident 1 was acknowledged by bob, who looks after it; add a note for them",
+        ),
         (("close", "2", "--by", "ada", "--reason", "x"), 1, "incident 2 is resolved already"),
         (("note", "2", "x", "--by", "ada"), 1, "incident 2 is resolved already"),
         (("note", "1", " ", "--by", "ada"), 2, "the note is empty"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from engine.console.views import IncidentLine, command_views, evidence_view, incident_view, timeline_views
@@ -113,6 +115,29 @@ def test_a_command_is_shown_with_what_became_of_it():
         5,
         9,
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "text"),
+    [
+        ("approval.approved", {"decision": "approved", "reason": "accepted"}, "approved (by ada)"),
+        ("approval.denied", {"decision": "denied", "reason": "accepted"}, "denied (by ada)"),
+        ("approval.first_of_two", {"decision": "approved"}, "approved; another person must agree, too (by ada)"),
+        (
+            "approval.refused",
+            {"decision": "approved", "reason": "already_decided"},
+            "approved, which did not count: already decided (by ada)",
+        ),
+        ("command.succeeded", {"status": "succeeded", "reason": "verified"}, "command succeeded: verified (by ada)"),
+        ("incident.acknowledged", {"text": "acknowledged by ada"}, "acknowledged by ada"),
+        ("incident.closed", {"text": "closed by ada: a drill"}, "closed by ada: a drill"),
+    ],
+)
+def test_the_timeline_is_in_words_and_names_people_once(kind, data, text):
+    row = AuditRow(1, 9, "ada", kind, 7, None, json.dumps(data), "", "")
+    state = IncidentState(7, "b", {}, "open", "P0", "critical", 2_000, "f", {"f": ALERT})
+    [entry] = timeline_views(IncidentRecord(state, "t", [row], [], []))
+    assert entry.text == text
 
 
 @pytest.mark.parametrize(("actor", "text"), [("responder", "done"), ("executor-1", "done"), ("ada", "done (by ada)")])

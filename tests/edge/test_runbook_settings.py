@@ -43,7 +43,7 @@ def said(step: str, target: str, **tree: Any) -> list[str]:
             {},
             [
                 "the action http.request is not in executor.allow_actions, so it is refused",
-                "'openclaw' is not in executor.hosts, so http.request on it is refused",
+                "'openclaw' is not in executor.hosts, so what acts there is refused",
             ],
         ),
         (
@@ -56,13 +56,13 @@ def said(step: str, target: str, **tree: Any) -> list[str]:
             IDLE,
             "main",
             {"executor": {"allow_actions": ["postgres.terminate_idle"], "databases": {"other": DATABASE}}},
-            ["'main' is not in executor.databases, so postgres.terminate_idle on it is refused"],
+            ["'main' is not in executor.databases, so what acts there is refused"],
         ),
         (
             SCALE,
             "aureus/deployment/app",
             {"executor": {"allow_actions": ["kubernetes.scale"], "namespaces": ["shop"]}},
-            ["'aureus' is not in executor.namespaces, so kubernetes.scale on it is refused"],
+            ["'aureus' is not in executor.namespaces, so what acts there is refused"],
         ),
         (  # which namespace it is, is seen when the alert comes
             SCALE,
@@ -74,13 +74,13 @@ def said(step: str, target: str, **tree: Any) -> list[str]:
             "act: {action: compose.restart, target: TARGET}",
             "aureus/openclaw",
             {"executor": {"allow_actions": ["compose.restart"], "compose": {"shop": {"files": ["/a.yml"]}}}},
-            ["'aureus' is not in executor.compose, so compose.restart on it is refused"],
+            ["'aureus' is not in executor.compose, so what acts there is refused"],
         ),
         (
             "act: {action: kms.rotate_signing_key, target: TARGET}",
             "bridge",
             {"executor": {"allow_actions": ["kms.rotate_signing_key"]}},
-            ["'bridge' is not in executor.kms, so kms.rotate_signing_key on it is refused"],
+            ["'bridge' is not in executor.kms, so what acts there is refused"],
         ),
         (
             "investigate: {postgres: {database: TARGET, query: select 1}}",
@@ -104,7 +104,7 @@ def said(step: str, target: str, **tree: Any) -> list[str]:
             "investigate: {http: {host: {cel: labels.service}, path: /}}",
             "",
             {},
-            ["what `labels.service` names is not in responder.hosts, so nothing is found out"],
+            ["responder.hosts is empty, so nothing is found out"],
         ),
         (
             "investigate: {http: {host: {cel: labels.service}, path: /}}",
@@ -129,7 +129,7 @@ def said(step: str, target: str, **tree: Any) -> list[str]:
             "investigate: {kubernetes: {read: pods, target: TARGET}}",
             "'{{ labels.namespace }}/deployment/app'",
             {},
-            ["'{{ labels.namespace }}' is not in responder.namespaces, so nothing is found out"],
+            ["responder.namespaces is empty, so nothing is found out"],
         ),
         ("investigate: {promql: {query: up}}", "", {}, []),
     ],
@@ -144,3 +144,17 @@ def test_for_every_kind_of_target_there_is_a_setting() -> None:
     kinds = {action.target_kind for action in load_actions().values()}
     assert kinds == set(_LISTS)
     assert set(_LISTS.values()) <= set(ExecutorSettings.model_fields)
+
+
+def test_what_many_steps_lack_is_said_once_at_the_first_of_them() -> None:
+    steps = "".join(f"      - name: s{n}\n        {SCALE.replace('TARGET', 'aureus/deployment/a')}\n" for n in range(3))
+    runbooks, problems = load_runbooks(
+        f"{HEAD}{steps}      - {{name: end_, verify: {{}}}}\n", "book.yml", actions=load_actions()
+    )
+    assert problems == []
+    assert [str(one) for one in unconfigured(runbooks, Settings(), load_actions())] == [
+        "book.yml:7:15: warning: step s0 and 2 more: the action kubernetes.scale is not in executor.allow_actions, "
+        "so it is refused",
+        "book.yml:7:15: warning: step s0 and 2 more: 'aureus' is not in executor.namespaces, "
+        "so what acts there is refused",
+    ]

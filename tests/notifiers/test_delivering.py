@@ -102,7 +102,7 @@ async def test_a_receiver_that_follows_hears_of_every_incident_from_its_opening(
     await site.after(0)
     texts = [message["text"].partition("attacked")[2] for message in services.slack.posted]
     assert texts[0] == ""
-    assert texts[1].startswith(": to be decided within 15m: ")
+    assert texts[1].startswith(": to be decided until 2027-01-15 08:15:00 UTC: ")
     assert texts[2:] == [": no longer to be decided: closed by ada", ": closed by ada"]
     assert services.pagerduty.events == []
 

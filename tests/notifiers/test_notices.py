@@ -91,7 +91,8 @@ def test_an_opening_comes_first_then_what_the_runbook_says(down: Play) -> None:
 def test_a_command_that_is_held_is_told_with_its_id(held: Play) -> None:
     [_, (kind, to, text)] = held.opened
     assert (kind, to) == ("held", ("ops",))
-    assert text.startswith("to be decided within 15m: ")
+    question = 'POST /block {"user_id":"mallory"} on openclaw (http.request)?'
+    assert text == f"to be decided until 2027-01-15 08:15:00 UTC: {question}"
 
 
 @pytest.mark.parametrize(("approved", "word"), [(True, "approved"), (False, "denied")])

@@ -228,13 +228,17 @@ def test_asking_for_an_approval_tells_somebody_at_once_and_says_exactly_what_for
     assert what in held.text
     [notice] = [effect for effect in decision.effects if isinstance(effect, Notice)]
     assert (notice.kind, notice.to, notice.command) == ("held", ("team-lead",), asking.state.awaiting.asked.command.id)  # type: ignore[union-attr]  # it waits for this
-    assert what in notice.text
+    asked = asking.state.awaiting.asked
+    assert isinstance(asked, RequestApproval)
+    assert asked.question == f"{asking.state.cause}. {what}?", "why it is asked stands before what is asked"
+    assert asking.state.cause.startswith("mallory ")
+    assert notice.text.endswith(f"UTC: {asked.question}")
 
 
 def test_the_question_of_the_runbook_stands_in_the_note_and_the_notice(
     runbooks: list[Runbook], actions: Actions
 ) -> None:
-    runbook = next(r for r in runbooks if r.name == "SignatureFailuresByApi")
+    runbook = next(r for r in runbooks if r.name == "TamperingByApi")
     labels = {**SPIKE, "alertname": "SignatureFailures", "service": "bridge", "reason": "tampered"}
     context = Context(START_MS, runbook, actions, AUTOMATIC)
     state = open_incident(1, alert("firing", START_MS, labels), context).state
@@ -333,7 +337,7 @@ def test_a_priority_raised_while_people_are_waited_for_is_told(asking: Play) -> 
     decision = asking.on(Alerted(alert("firing", asking.now_ms, {**METRICS, "severity": "critical"})))
     [notice] = [effect for effect in decision.effects if isinstance(effect, Notice)]
     assert (notice.priority, notice.kind, notice.command) == ("P1", "held", asking.command())
-    assert notice.text.startswith("priority raised from P2 to P1; still to be decided: POST /api/admin/blocklist")
+    assert notice.text.startswith("priority raised from P2 to P1; still to be decided: mallory (on telegram)")
 
 
 def test_an_alert_that_joins_an_incident_that_waits_for_people_is_told(play: Play) -> None:

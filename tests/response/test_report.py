@@ -95,7 +95,7 @@ Repaired and verified: the alert cleared after the rule's window and stayed so.
 
 - 00:00:00 - PolicyViolationSpike fires, value 12
 - 00:00:00 - http.request on http:openclaw (mode auto)
-- 00:00:00 - claim taken (status claimed) (executor-1)
+- 00:00:00 - claim taken
 - 00:01:10 - stopped: the alert is cleared and stays so
 - 00:01:15 - all alerts are cleared
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,34 @@ async def test_connections_are_counted_by_database_and_role_the_services_first(
     assert found[0] == first
 
 
+async def test_who_holds_up_the_others_is_found_and_not_those_that_only_wait(
+    aureus: asyncpg.Connection, database: Database
+) -> None:
+    holder = await asyncpg.connect(database.url, server_settings={"application_name": "a migration"})
+    waiters = [await asyncpg.connect(database.url) for _ in range(2)]
+    try:
+        async with asyncio.timeout(20), holder.transaction():
+            await holder.execute("lock table orders")
+            waiting = [asyncio.create_task(one.execute("truncate orders cascade")) for one in waiters]
+            lacking = "select count(*) from pg_locks where not granted"
+            while await aureus.fetchval(lacking) < len(waiters):
+                pass  # each question is a turn of the server
+            found = await rows_of(aureus, "HighLatency", "holders")
+        await asyncio.gather(*waiting)
+    finally:
+        for conn in (holder, *waiters):
+            await conn.close()
+    assert [(row["application"], row["state"]) for row in found] == [("a migration", "idle in transaction")]
+    assert found[0]["blocks"] >= 1
+
+
 async def test_nothing_that_is_well_is_found(aureus: asyncpg.Connection) -> None:
-    for runbook, step in (("HighLatency", "slow"), ("DatabaseDown", "damage"), ("DatabaseDisk", "slots")):
+    for runbook, step in (
+        ("HighLatency", "slow"),
+        ("HighLatency", "holders"),
+        ("DatabaseDown", "damage"),
+        ("DatabaseDisk", "slots"),
+    ):
         assert await rows_of(aureus, runbook, step) == []
 
 
