@@ -73,6 +73,11 @@ class Database:
         self._sleep = sleep
         self._away = False
 
+    @property
+    def is_away(self) -> bool:
+        """Whether it was lost and has not answered since; whoever needs it waits."""
+        return self._away
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection, waiting for as long as the database is away. Errors inside the block are the caller's."""

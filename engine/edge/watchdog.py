@@ -22,9 +22,12 @@ class Progress(Struct):
     stuck_since_s: float | None = None
 
 
-def look(progress: Progress, done: int, lag: int, now_s: float) -> float:
-    """Note an observation; for how many seconds there has been work and no progress."""
-    if done != progress.done or lag == 0:
+def look(progress: Progress, done: int, lag: int, now_s: float, *, waits: bool = False) -> float:
+    """Note an observation; for how many seconds there has been work and no progress.
+
+    A role that `waits` for the database is not stuck: starting the process again would not bring that back.
+    """
+    if done != progress.done or lag == 0 or waits:
         progress.done = done
         progress.stuck_since_s = None
         return 0.0
@@ -44,7 +47,8 @@ async def watch(node: Node, role: RoleApp) -> None:
         lag = role.lag()
         for (topic, partition), messages in lag.items():
             node.telemetry.lag.labels(role.role, topic.removeprefix(role.prefix), str(partition)).set(messages)
-        stuck_s = look(progress, role.done, sum(lag.values()), node.clock.now_ms() / 1000)
+        waits = node.database is not None and node.database.is_away
+        stuck_s = look(progress, role.done, sum(lag.values()), node.clock.now_ms() / 1000, waits=waits)
         if role.app.crashed:
             node.fail(f"{role.role}: the Faust application has crashed")
         elif stuck_s > PATIENCE_S:

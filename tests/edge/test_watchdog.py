@@ -23,3 +23,9 @@ def test_for_how_long_there_was_work_and_no_progress(looks: list[tuple[int, int,
     progress = Progress()
     found = [look(progress, done, lag, at_s) for done, lag, at_s in looks]
     assert found[-1] == stuck_s
+
+
+def test_who_waits_for_the_database_is_not_stuck_and_counts_anew_when_it_is_back() -> None:
+    progress = Progress()
+    assert [look(progress, 5, 9, at_s, waits=True) for at_s in (0, 200, 400)] == [0, 0, 0]
+    assert [look(progress, 5, 9, at_s) for at_s in (402, 462)] == [0, 60]

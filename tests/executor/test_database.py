@@ -87,12 +87,14 @@ async def test_work_waits_while_the_database_is_away_with_one_line_for_each_chan
         await first.__aexit__(None, None, None)
         work = asyncio.create_task(db.run(lambda conn: conn.execute("insert into t values (1)")))
         await restarted.wait()
+        away = db.is_away
         async with embedded_postgres.running(tmp_path, {"fsync": "off"}) as socket_dir:
             with same_place(Path(url.partition("host=")[2]), socket_dir):
                 await work
                 assert await db.run(lambda conn: conn.fetchval("select count(*) from t")) == 1
                 db.pool.terminate()
     assert [line["event"] for line in logs] == ["database.away", "database.back"]
+    assert away and not db.is_away
     assert max(pauses) > min(pauses)
 
 
