@@ -94,7 +94,7 @@ async def test_work_waits_while_the_database_is_away_with_one_line_for_each_chan
                 assert await db.run(lambda conn: conn.fetchval("select count(*) from t")) == 1
                 db.pool.terminate()
     assert [line["event"] for line in logs] == ["database.away", "database.back"]
-    assert away and not db.is_away
+    assert (away, db.is_away) == (True, False)
     assert max(pauses) > min(pauses)
 
 
