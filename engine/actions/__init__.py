@@ -17,9 +17,6 @@ stands in modules whose names begin with `_`.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -38,6 +35,7 @@ from engine.actions._refused import RefusedError
 from engine.actions._sql import SqlGrant, SqlNote, SqlOwner, SqlPrivilege
 from engine.core.masking import MASK, mask_text, passwords
 from engine.core.messages import Target
+from engine.core.registry import declared_in
 from engine.response.blast_radius import Fleet
 
 __all__ = [
@@ -61,7 +59,7 @@ __all__ = [
     "load_actions",
 ]
 
-_NAME = re.compile(r"[a-z]+(\.[a-z_]+)+")
+_NAME = r"[a-z]+(\.[a-z_]+)+"
 
 
 @dataclass(frozen=True)
@@ -187,15 +185,4 @@ class Action:
 
 def load_actions() -> dict[str, Action]:
     """Every action of this folder by name. Raises `TypeError` for a file that declares none or a bad one."""
-    actions: dict[str, Action] = {}
-    for module_info in pkgutil.iter_modules(__path__):
-        if module_info.name.startswith("_"):
-            continue
-        module = importlib.import_module(f"{__name__}.{module_info.name}")
-        action = getattr(module, "ACTION", None)
-        if not isinstance(action, Action):
-            raise TypeError(f"{module.__name__} has no constant ACTION of type Action")
-        if _NAME.fullmatch(action.name) is None or action.name in actions:
-            raise TypeError(f"{module.__name__}: {action.name!r} is not a new name of the form kind.verb")
-        actions[action.name] = action
-    return actions
+    return declared_in(__name__, __path__, "ACTION", Action, (_NAME, "the form kind.verb"))

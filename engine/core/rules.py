@@ -113,11 +113,6 @@ class RuleGroup:
         readers: list[Rule | Expression] = [*self.rules, *self.kept]
         return [selector for reader in readers for selector in reader.selectors]
 
-    @property
-    def alert_rules(self) -> list[AlertRule]:
-        """Its alerting rules."""
-        return [rule for rule in self.rules if isinstance(rule, AlertRule)]
-
 
 @dataclass
 class _File:

@@ -13,16 +13,14 @@ again is `engine.edge.notifying`'s business. What several notifiers share stands
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import Struct
 
+from engine.core.registry import declared_in
 from engine.edge.http_access import CredentialsError, read_secret
 from engine.edge.settings_base import Section
 from engine.edge.settings_notify import NotifySettings
@@ -43,7 +41,7 @@ __all__ = [
 CALLS: frozenset[NoticeKind] = frozenset({"notify", "escalate", "held"})
 """The kinds of notices by which somebody is called; the others keep people up to date."""
 
-_NAME = re.compile(r"[a-z]+")
+_NAME = r"[a-z]+"
 
 
 class NotDeliveredError(Exception):
@@ -140,15 +138,4 @@ class Notifier:
 
 def load_notifiers() -> dict[str, Notifier]:
     """Every notifier of this folder by name. Raises `TypeError` for a file that declares none or a bad one."""
-    found: dict[str, Notifier] = {}
-    for module_info in pkgutil.iter_modules(__path__):
-        if module_info.name.startswith("_"):
-            continue
-        module = importlib.import_module(f"{__name__}.{module_info.name}")
-        notifier = getattr(module, "NOTIFIER", None)
-        if not isinstance(notifier, Notifier):
-            raise TypeError(f"{module.__name__} has no constant NOTIFIER of type Notifier")
-        if _NAME.fullmatch(notifier.name) is None or notifier.name in found:
-            raise TypeError(f"{module.__name__}: {notifier.name!r} is not a new name of lower case letters")
-        found[notifier.name] = notifier
-    return found
+    return declared_in(__name__, __path__, "NOTIFIER", Notifier, (_NAME, "lower case letters"))

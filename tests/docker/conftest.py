@@ -13,12 +13,11 @@ import httpx
 import pytest
 import yaml
 
-from engine.actions import Action, Check, Environment, Plan, Result, load_actions
-from engine.core.messages import Target
+from engine.actions import Environment
 from engine.edge.compose import ComposeProject
+from tests.actions.work import Work
 from tests.docker_engine import IMAGE, DockerEngine
 
-ACTIONS = load_actions()
 _numbers = itertools.count(1)
 # A flag in the container's own files says whether it is well, so that a test can make it unwell.
 HEALTHCHECK = {"test": ["CMD", "test", "!", "-e", "/tmp/unwell"], "interval": "200ms", "timeout": "2s", "retries": 2}  # noqa: S108
@@ -67,30 +66,6 @@ class Project:
 
     def action(self, action: str, service: str, /, **params: Any) -> Work:
         return Work(self.env, action, f"{self.name}/{service}", **params)
-
-
-class Work:
-    """One action on one service, as the executor goes about it."""
-
-    def __init__(self, env: Environment, action: str, target: str, /, **params: Any) -> None:
-        self.env = env
-        self.action: Action = ACTIONS[action]
-        self.target = Target("compose", target)
-        self.params = self.action.decode_params(params)
-
-    async def plan(self) -> Plan:
-        return await self.action.plan(self.env, self.target, self.params)
-
-    async def run(self, plan: Plan) -> Result:
-        return await self.action.run(self.env, self.target, self.params, plan)
-
-    async def verify(self, plan: Plan | None) -> Check:
-        return await self.action.verify(self.env, self.target, self.params, plan)
-
-    async def through(self) -> tuple[Plan, Result, Check]:
-        """Plan, run, verify."""
-        plan = await self.plan()
-        return plan, await self.run(plan), await self.verify(plan)
 
 
 async def _soon(duration_s: float) -> None:

@@ -14,7 +14,8 @@ from engine.actions import Environment, RefusedError
 from engine.actions._kubernetes import NoAnswerError
 from engine.core.messages import Target
 from engine.edge.compose import ComposeProject, failure
-from tests.docker.conftest import HEALTHCHECK, Project, Work, service
+from tests.actions.work import Work
+from tests.docker.conftest import HEALTHCHECK, Project, service
 
 pytestmark = pytest.mark.real
 

@@ -12,13 +12,12 @@ import boto3
 import httpx
 import pytest
 
-from engine.actions import Action, Check, Environment, Plan, Result, load_actions
+from engine.actions import Environment
 from engine.actions._kms import KmsApi
-from engine.core.messages import Target
 from engine.edge.kms import KmsClient
+from tests.actions.work import Work
 from tests.kms_server import CREDENTIALS, REGION, running_kms
 
-ACTIONS = load_actions()
 _numbers = itertools.count(1)
 
 
@@ -60,34 +59,10 @@ class Kms:
         return {one["KeyId"] for page in self.admin.get_paginator("list_keys").paginate() for one in page["Keys"]}
 
     def rotate(self, command: str = "command-1") -> Work:
-        return Work(replace(self.env, command=command), "kms.rotate_signing_key")
+        return Work(replace(self.env, command=command), "kms.rotate_signing_key", "bridge")
 
     def disable(self, key: str, **params: Any) -> Work:
-        return Work(self.env, "kms.disable_key", key_id=key, **params)
-
-
-class Work:
-    """One action on one alias, as the executor goes about it."""
-
-    def __init__(self, env: Environment, action: str, /, **params: Any) -> None:
-        self.env = env
-        self.action: Action = ACTIONS[action]
-        self.target = Target("kms", "bridge")
-        self.params = self.action.decode_params(params)
-
-    async def plan(self) -> Plan:
-        return await self.action.plan(self.env, self.target, self.params)
-
-    async def run(self, plan: Plan) -> Result:
-        return await self.action.run(self.env, self.target, self.params, plan)
-
-    async def verify(self, plan: Plan | None) -> Check:
-        return await self.action.verify(self.env, self.target, self.params, plan)
-
-    async def through(self) -> tuple[Plan, Result, Check]:
-        """Plan, run, verify."""
-        plan = await self.plan()
-        return plan, await self.run(plan), await self.verify(plan)
+        return Work(self.env, "kms.disable_key", "bridge", key_id=key, **params)
 
 
 async def _no_wait(duration_s: float) -> None:

@@ -12,7 +12,8 @@ import pytest
 from engine.actions import RefusedError
 from engine.actions._kubernetes import NoAnswerError
 from engine.edge.kms import KmsClient, refusal
-from tests.kms.conftest import ACTIONS, Kms, Work
+from tests.actions.work import ACTIONS, Work
+from tests.kms.conftest import Kms
 from tests.kms_server import REGION
 
 POLICY = {

@@ -12,12 +12,10 @@ import asyncpg
 import httpx
 import pytest
 
-from engine.actions import Action, Check, Environment, Plan, Result, load_actions
-from engine.core.messages import Target
+from engine.actions import Environment
 from engine.edge.kubernetes import open_kubernetes
 from tests.cluster import Cluster, manifest
 
-ACTIONS = load_actions()
 APPS = "/apis/apps/v1/namespaces"
 
 
@@ -42,30 +40,6 @@ async def _soon(duration_s: float) -> None:
 async def env(cluster: Cluster) -> AsyncIterator[Environment]:
     async with environment_of(cluster, cluster.kubeconfig()) as made:
         yield made
-
-
-class Work:
-    """One action on one target, as the executor goes about it."""
-
-    def __init__(self, env: Environment, action: str, target: str, /, **params: Any) -> None:
-        self.env = env
-        self.action: Action = ACTIONS[action]
-        self.target = Target("kubernetes", target)
-        self.params = self.action.decode_params(params)
-
-    async def plan(self) -> Plan:
-        return await self.action.plan(self.env, self.target, self.params)
-
-    async def run(self, plan: Plan) -> Result:
-        return await self.action.run(self.env, self.target, self.params, plan)
-
-    async def verify(self, plan: Plan | None) -> Check:
-        return await self.action.verify(self.env, self.target, self.params, plan)
-
-    async def through(self) -> tuple[Plan, Result, Check]:
-        """Plan, run, verify."""
-        plan = await self.plan()
-        return plan, await self.run(plan), await self.verify(plan)
 
 
 Workload = Callable[..., str]

@@ -11,8 +11,9 @@ from engine.actions import Environment, RefusedError
 from engine.actions._kubernetes import NoAnswerError, Object, Request
 from engine.actions._workload import COMMAND_ANNOTATION
 from engine.core.masking import MASK
+from tests.actions.work import Work
 from tests.cluster import Cluster, manifest
-from tests.kubernetes.conftest import APPS, Work, Workload, environment_of, path_of
+from tests.kubernetes.conftest import APPS, Workload, environment_of, path_of
 
 pytestmark = pytest.mark.real
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from engine.actions import Environment, RefusedError
+from tests.actions.work import Work
 from tests.cluster import Cluster
-from tests.kubernetes.conftest import Work, Workload
+from tests.kubernetes.conftest import Workload
 
 pytestmark = pytest.mark.real
 

@@ -8,8 +8,9 @@ import pytest
 
 from engine.actions import Environment, RefusedError
 from engine.actions._kubernetes import Object, Request
+from tests.actions.work import Work
 from tests.cluster import Cluster, manifest
-from tests.kubernetes.conftest import APPS, Work, Workload
+from tests.kubernetes.conftest import APPS, Workload
 
 pytestmark = pytest.mark.real
 

@@ -12,8 +12,9 @@ import yaml
 
 from engine.actions import RefusedError
 from engine.cli.permissions import Format, permissions
+from tests.actions.work import Work
 from tests.cluster import Cluster, manifest
-from tests.kubernetes.conftest import APPS, Work, environment_of, path_of
+from tests.kubernetes.conftest import APPS, environment_of, path_of
 
 pytestmark = pytest.mark.real
 
